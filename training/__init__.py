@@ -1,0 +1,1 @@
+"""Offline: data, teachers, the AGCM, evaluation and export. Nothing imports this package."""
