@@ -1,0 +1,1 @@
+"""Named arrays in, named arrays out: compiled networks, the face path, and the readout of concepts."""

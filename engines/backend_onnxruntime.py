@@ -1,0 +1,56 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import onnxruntime
+
+from engines.base import Array, EngineError, Tensors, check_inputs
+from engines.spec import Manifest, ModelFile
+
+PRECISIONS = ("fp32",)
+
+
+class OnnxRuntimeEngine:
+    """An ONNX model run by ONNX Runtime's CPU provider."""
+
+    def __init__(self, model: ModelFile, precision: str = "fp32", threads: int = 1) -> None:
+        if precision not in PRECISIONS:
+            raise EngineError(f"onnxruntime runs {', '.join(PRECISIONS)} on a CPU, not {precision}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Idle workers must sleep: a spinning pool takes the cores that capture and decoding need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                str(model.path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime raises a class of its own for each cause
+            raise EngineError(f"onnxruntime cannot load {model.path.name}: {error}") from error
+        self._manifest = model.manifest
+        self._outputs = [spec.name for spec in model.manifest.outputs]
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._manifest
+
+    @property
+    def backend(self) -> str:
+        return "onnxruntime/fp32"
+
+    def infer(self, inputs: Mapping[str, Array]) -> Tensors:
+        check_inputs(self._manifest, inputs)
+        if self._session is None:
+            raise EngineError("the onnxruntime engine is closed")
+        try:
+            results = self._session.run(self._outputs, dict(inputs))
+        except Exception as error:  # see above
+            raise EngineError(f"onnxruntime failed on {self._manifest.name}: {error}") from error
+        return dict(zip(self._outputs, results, strict=True))
+
+    def close(self) -> None:
+        self._session = None

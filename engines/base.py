@@ -1,0 +1,60 @@
+"""The Engine protocol: one compiled network on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.spec import Manifest
+
+Array = npt.NDArray[Any]
+Tensors = dict[str, Array]
+
+
+class EngineError(RuntimeError):
+    """A backend cannot load or run; the message says which, why, and what to do."""
+
+
+class Engine(Protocol):
+    """A compiled network. One engine belongs to one thread of one process."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the network that runs."""
+        ...
+
+    @property
+    def backend(self) -> str:
+        """Backend and precision as printed in every result, for example "openvino/bf16"."""
+        ...
+
+    def infer(self, inputs: Mapping[str, Array]) -> Tensors:
+        """Run once. Shapes and dtypes are those of the manifest; the returned arrays belong to the caller.
+
+        Raises EngineError on a wrong name, shape or dtype, or when the device fails. Never returns invented values.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the device. Calling it twice is allowed."""
+        ...
+
+
+def check_inputs(manifest: Manifest, inputs: Mapping[str, Array]) -> None:
+    """Raise EngineError unless `inputs` has the names, dtypes and shapes of the manifest."""
+    wanted = {spec.name: spec for spec in manifest.inputs}
+    if set(inputs) != set(wanted):
+        raise EngineError(f"{manifest.name} takes inputs {sorted(wanted)}, got {sorted(inputs)}")
+    for name, array in inputs.items():
+        spec = wanted[name]
+        fits = len(array.shape) == len(spec.shape) and all(
+            want in (-1, have) for want, have in zip(spec.shape, array.shape, strict=True)
+        )
+        if array.dtype != np.dtype(spec.dtype) or not fits:
+            raise EngineError(
+                f"{manifest.name} input {name!r} is {spec.dtype}{list(spec.shape)}, "
+                f"got {array.dtype}{list(array.shape)}"
+            )

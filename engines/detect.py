@@ -1,0 +1,93 @@
+"""CenterFace: boxes and five landmarks of every face in a luma picture.
+
+Network: Xu et al., "CenterFace: Joint Face Detection and Alignment Using Face as Point" (2019); models/centerface.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from engines.base import Engine
+from engines.preprocess import Luma, Points
+
+_STRIDE = 4
+_MULTIPLE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One face: box [x0, y0, x1, y1] and five points [5, 2] in picture pixels, and a confidence in [0, 1].
+
+    Points: the eye on the picture's left, the eye on its right, the nose tip, the mouth corner on the picture's
+    left, the one on its right.
+    """
+
+    box: npt.NDArray[np.float32]
+    points: Points
+    confidence: float
+
+
+def detect(engine: Engine, luma: Luma, longest_px: int = 320, threshold: float = 0.5) -> tuple[Detection, ...]:
+    """Faces in `luma` [H, W], best first. The picture is scaled so that its longest side is about `longest_px`."""
+    height, width = luma.shape
+    scale = longest_px / max(height, width)
+    rows, columns = (max(_MULTIPLE, round(side * scale / _MULTIPLE) * _MULTIPLE) for side in (height, width))
+    shrinks = columns < width
+    resized = cv2.resize(luma, (columns, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    tensors = engine.infer({"luma": np.asarray(resized, dtype=np.float32)[None, None]})
+    to_picture = np.array([width / columns, height / rows], dtype=np.float32)
+    found = _decode(tensors["heatmap"][0, 0], tensors["size"][0], tensors["offset"][0],
+                    tensors["landmarks"][0], threshold)
+    return tuple(
+        Detection((d.box.reshape(2, 2) * to_picture).reshape(4), d.points * to_picture, d.confidence) for d in found
+    )
+
+
+def _decode(
+    heat: npt.NDArray[np.float32],
+    size: npt.NDArray[np.float32],
+    offset: npt.NDArray[np.float32],
+    landmarks: npt.NDArray[np.float32],
+    threshold: float,
+) -> tuple[Detection, ...]:
+    """Boxes and points in pixels of the resized picture, overlapping ones suppressed."""
+    ys, xs = np.nonzero(heat > threshold)
+    if not len(ys):
+        return ()
+    order = np.argsort(-heat[ys, xs])
+    ys, xs = ys[order], xs[order]
+    high, wide = np.exp(size[0, ys, xs]) * _STRIDE, np.exp(size[1, ys, xs]) * _STRIDE
+    x0 = (xs + offset[1, ys, xs] + 0.5) * _STRIDE - wide / 2
+    y0 = (ys + offset[0, ys, xs] + 0.5) * _STRIDE - high / 2
+    points = np.stack(
+        [landmarks[1::2, ys, xs].T * wide[:, None] + x0[:, None],
+         landmarks[0::2, ys, xs].T * high[:, None] + y0[:, None]], axis=-1
+    )
+    boxes = np.stack([x0, y0, x0 + wide, y0 + high], axis=-1)
+    keep = _suppress(boxes)
+    return tuple(
+        Detection(boxes[i].astype(np.float32), points[i].astype(np.float32), float(heat[ys[i], xs[i]])) for i in keep
+    )
+
+
+def overlap(box: npt.NDArray[np.floating], others: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Intersection over union of `box` [4] with each of `others` [N, 4]."""
+    low = np.maximum(box[:2], others[:, :2])
+    high = np.minimum(box[2:], others[:, 2:])
+    common = np.prod(np.clip(high - low, 0, None), axis=1)
+    area = np.prod(box[2:] - box[:2])
+    areas = np.prod(others[:, 2:] - others[:, :2], axis=1)
+    return np.asarray(common / np.maximum(area + areas - common, 1e-9))
+
+
+def _suppress(boxes: npt.NDArray[np.floating], limit: float = 0.3) -> list[int]:
+    """Indices of the boxes that no better (earlier) kept box overlaps by more than `limit`."""
+    kept: list[int] = []
+    for i, box in enumerate(boxes):
+        if not kept or overlap(box, boxes[kept]).max() <= limit:
+            kept.append(i)
+    return kept

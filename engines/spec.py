@@ -1,0 +1,113 @@
+"""What a shipped network says about itself: the manifest beside every model.onnx, typed and strict."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+MODELS_DIR = Path(__file__).resolve().parent.parent / "models"
+
+
+class ManifestError(ValueError):
+    """The model folder is missing, incomplete, or its parts do not belong together."""
+
+
+class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Name, dtype and shape of one tensor; -1 is a free dimension."""
+
+    name: str
+    dtype: Literal["float32", "uint8"]
+    shape: tuple[int, ...]
+
+
+class ConceptSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One concept of the bottleneck.
+
+    reliability: correlation of the activation with its reference on held-out material, None if not measured.
+    reference: what that reference is ("teacher", "render").
+    """
+
+    name: str
+    kind: Literal["au", "pose", "gaze", "voice"]
+    meaning: str
+    reliability: float | None = None
+    reference: str = ""
+
+
+class CropSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The face crop a concept model reads: side in pixels, and luma normalisation (value / 255 - mean) / std."""
+
+    size_px: int
+    mean: float
+    std: float
+
+
+class HeadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The linear heads on the concept embeddings.
+
+    Column 0 is the score; columns 1.. are the expression logits.
+    base: [1 + E], bias plus the mean contribution of every concept over the training set.
+    mean: [K][1 + E], mean over the training set of W_k . c_k.
+    score_cuts: score thresholds between the classes of the engagement labels, for evaluation.
+    """
+
+    expressions: tuple[str, ...]
+    base: tuple[float, ...]
+    mean: tuple[tuple[float, ...], ...]
+    score_cuts: tuple[float, ...]
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything needed to run a model.onnx and to name what it says."""
+
+    name: str
+    file: str
+    sha256: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    crop: CropSpec | None = None
+    concepts: tuple[ConceptSpec, ...] = ()
+    heads: HeadSpec | None = None
+
+    @property
+    def identity(self) -> str:
+        """Name and first twelve digits of the file's sha256, as printed in every result."""
+        return f"{self.name}@{self.sha256[:12]}"
+
+
+class ModelFile(msgspec.Struct, frozen=True):
+    """A model folder whose manifest and ONNX file were checked against each other."""
+
+    path: Path
+    manifest: Manifest
+
+
+def available(models_dir: Path = MODELS_DIR) -> tuple[str, ...]:
+    """Names of the model folders that have a manifest."""
+    return tuple(sorted(path.parent.name for path in models_dir.glob("*/manifest.json")))
+
+
+def load_model_file(name: str, models_dir: Path = MODELS_DIR) -> ModelFile:
+    """Read and check `models_dir/name`. Raises ManifestError with one clear line."""
+    folder = models_dir / name
+    manifest_path = folder / "manifest.json"
+    if not manifest_path.is_file():
+        known = ", ".join(available(models_dir)) or "none"
+        raise ManifestError(f"unknown model {name!r}: no {manifest_path} (available: {known})")
+    try:
+        manifest = msgspec.json.decode(manifest_path.read_bytes(), type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise ManifestError(f"{manifest_path} is not a valid manifest: {error}") from error
+    path = folder / manifest.file
+    if not path.is_file():
+        raise ManifestError(f"model {name!r} is incomplete: {path} is missing")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != manifest.sha256:
+        raise ManifestError(
+            f"model {name!r}: {path.name} does not match its manifest (sha256 {digest[:12]}…, "
+            f"expected {manifest.sha256[:12]}…); restore the folder or export the model again"
+        )
+    return ModelFile(path, manifest)
