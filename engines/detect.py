@@ -31,7 +31,9 @@ class Detection:
     confidence: float
 
 
-def detect(engine: Engine, luma: Luma, longest_px: int = 320, threshold: float = 0.5) -> tuple[Detection, ...]:
+def detect(
+    engine: Engine, luma: Luma, longest_px: int = 320, threshold: float = 0.5
+) -> tuple[Detection, ...]:
     """Faces in `luma` [H, W], best first. The picture is scaled so that its longest side is about `longest_px`."""
     height, width = luma.shape
     scale = longest_px / max(height, width)
@@ -40,10 +42,12 @@ def detect(engine: Engine, luma: Luma, longest_px: int = 320, threshold: float =
     resized = cv2.resize(luma, (columns, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     tensors = engine.infer({"luma": np.asarray(resized, dtype=np.float32)[None, None]})
     to_picture = np.array([width / columns, height / rows], dtype=np.float32)
-    found = _decode(tensors["heatmap"][0, 0], tensors["size"][0], tensors["offset"][0],
-                    tensors["landmarks"][0], threshold)
+    found = _decode(
+        tensors["heatmap"][0, 0], tensors["size"][0], tensors["offset"][0], tensors["landmarks"][0], threshold
+    )
     return tuple(
-        Detection((d.box.reshape(2, 2) * to_picture).reshape(4), d.points * to_picture, d.confidence) for d in found
+        Detection((d.box.reshape(2, 2) * to_picture).reshape(4), d.points * to_picture, d.confidence)
+        for d in found
     )
 
 
@@ -64,13 +68,17 @@ def _decode(
     x0 = (xs + offset[1, ys, xs] + 0.5) * _STRIDE - wide / 2
     y0 = (ys + offset[0, ys, xs] + 0.5) * _STRIDE - high / 2
     points = np.stack(
-        [landmarks[1::2, ys, xs].T * wide[:, None] + x0[:, None],
-         landmarks[0::2, ys, xs].T * high[:, None] + y0[:, None]], axis=-1
+        [
+            landmarks[1::2, ys, xs].T * wide[:, None] + x0[:, None],
+            landmarks[0::2, ys, xs].T * high[:, None] + y0[:, None],
+        ],
+        axis=-1,
     )
     boxes = np.stack([x0, y0, x0 + wide, y0 + high], axis=-1)
     keep = _suppress(boxes)
     return tuple(
-        Detection(boxes[i].astype(np.float32), points[i].astype(np.float32), float(heat[ys[i], xs[i]])) for i in keep
+        Detection(boxes[i].astype(np.float32), points[i].astype(np.float32), float(heat[ys[i], xs[i]]))
+        for i in keep
     )
 
 
@@ -91,3 +99,18 @@ def _suppress(boxes: npt.NDArray[np.floating], limit: float = 0.3) -> list[int]:
         if not kept or overlap(box, boxes[kept]).max() <= limit:
             kept.append(i)
     return kept
+
+
+def detect_picture(engine: Engine, luma: Luma) -> Detection | None:
+    """The main face of a still picture that may be a close crop, or None.
+
+    Close crops leave the network no context, so the border is repeated around the picture by 15 % of its longest
+    side and the threshold is low; among several faces the largest that is seen clearly counts.
+    """
+    border = round(max(luma.shape) * 0.15)
+    padded = cv2.copyMakeBorder(luma, border, border, border, border, cv2.BORDER_REPLICATE)
+    found = detect(engine, np.asarray(padded, dtype=np.uint8), longest_px=256, threshold=0.2)
+    if not found:
+        return None
+    best = max(found, key=lambda d: d.confidence * float(np.prod(d.box[2:] - d.box[:2])))
+    return Detection(best.box - border, best.points - np.float32(border), best.confidence)

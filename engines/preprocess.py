@@ -15,7 +15,8 @@ Affine = npt.NDArray[np.float32]
 # Where the two eye centres, the nose tip and the two mouth corners come to lie, as shares of the crop's side.
 # The usual 112 px face-recognition template, drawn in to 90 % and lifted, so that the brows and the chin are inside.
 TEMPLATE: Points = np.array(
-    [[0.3577, 0.4387], [0.6409, 0.4371], [0.5002, 0.5997], [0.3839, 0.7655], [0.6184, 0.7641]], dtype=np.float32
+    [[0.3577, 0.4387], [0.6409, 0.4371], [0.5002, 0.5997], [0.3839, 0.7655], [0.6184, 0.7641]],
+    dtype=np.float32,
 )
 
 

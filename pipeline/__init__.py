@@ -1,0 +1,1 @@
+"""Frames in, engagement out: small processes joined by ZeroMQ."""

@@ -1,0 +1,234 @@
+"""Every topic and every wire type of the system; nothing else names a topic.
+
+A message is ZeroMQ multipart: [topic, header] or [topic, header, payload]. Headers inside a session are msgpack;
+what users read (`engagement`, `health`, `event`) is JSON. Every header carries `v`; a decoder refuses another
+version and names both. Times are nanoseconds of CLOCK_MONOTONIC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+VERSION = 1
+
+
+class MessageError(ValueError):
+    """Bytes that are not a message of this version; the text says what was found and what was expected."""
+
+
+class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every header has. seq counts from 0 per topic and source, without gaps at the sender."""
+
+    v: int = VERSION
+    session: str
+    source: str
+    seq: int
+
+
+class FramePacket(Wire, frozen=True, kw_only=True):
+    """One captured picture: full-range luma plane, rows top to bottom, upright; payload is height x width uint8.
+
+    decode_errors: corrupt packets met so far by the decoder (they never become a frame and have no seq).
+    """
+
+    t_capture_ns: int
+    t_send_ns: int
+    width_px: int
+    height_px: int
+    pixel_format: Literal["gray8"] = "gray8"
+    decode_errors: int = 0
+
+
+class AudioChunk(Wire, frozen=True, kw_only=True):
+    """Consecutive mono samples; payload is `samples` float32 in [-1, 1]. t_capture_ns belongs to the first sample.
+
+    overflows: samples lost so far because nobody took them from the device in time.
+    """
+
+    t_capture_ns: int
+    sample_rate_hz: int
+    samples: int
+    overflows: int = 0
+
+
+class StreamEnd(Wire, frozen=True, kw_only=True):
+    """A capture worker is done for good; seq is the number of messages that it sent on `stream` before."""
+
+    stream: Literal["video", "audio"]
+    reason: Literal["end_of_file", "stopped", "failed"]
+
+
+class Contribution(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One concept's share in the score. activation in [0, 1]; at: image-relative [x, y] where it was seen."""
+
+    concept: str
+    kind: Literal["au", "pose", "gaze", "voice"]
+    activation: float
+    contribution: float
+    at: tuple[float, float] | None
+
+
+class Stages(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Milliseconds from t_capture_ns to t_publish_ns, stage by stage; they sum to the age of the result."""
+
+    capture: float
+    transport: float
+    detect: float
+    align: float
+    infer: float
+    readout: float
+
+
+class Drops(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Losses so far in this session, by reason.
+
+    stale: captured frames passed over because a newer one had arrived. decode: packets that held no picture.
+    captured frames == frames published + stale.
+    """
+
+    stale: int = 0
+    decode: int = 0
+
+
+class EngagementFrame(Wire, frozen=True, kw_only=True):
+    """The result for one face of one frame. score == base + sum of contributions; null unless `tracked`."""
+
+    face: int
+    t_capture_ns: int
+    t_publish_ns: int
+    wall_time: str
+    status: Literal["tracked", "no_face", "low_quality"]
+    score: float | None
+    base: float | None
+    smoothed: float | None
+    uncertainty: float | None
+    contributions: tuple[Contribution, ...]
+    expression: dict[str, float] | None
+    audio: dict[str, float] | None
+    stages_ms: Stages
+    dropped: Drops
+    model: str
+    backend: str
+    calibration: str | None
+
+
+class Health(Wire, frozen=True, kw_only=True):
+    """Once a second from every worker; source is the worker's name. Ages are of what it handled in that second."""
+
+    t_ns: int
+    state: Literal["starting", "ready", "running", "ended"]
+    fps: float
+    drops: dict[str, int]
+    age_p50_ms: float | None = None
+    age_p95_ms: float | None = None
+    age_p99_ms: float | None = None
+    rss_mb: float | None = None
+
+
+class Event(Wire, frozen=True, kw_only=True):
+    """Something that a person or a recording should know of: lost, found, restarted, marker, end."""
+
+    t_ns: int
+    kind: Literal[
+        "started",
+        "restarted",
+        "failed",
+        "camera_lost",
+        "camera_found",
+        "microphone_missing",
+        "recording_lost",
+        "marker",
+        "ended",
+        "notice",
+    ]
+    text: str
+
+
+Message = FramePacket | AudioChunk | StreamEnd | EngagementFrame | Health | Event
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A row of TOPICS.
+
+    channel: which socket of a session carries it; one publisher binds or owns each (see bus).
+    keep_latest: a slow reader gets the newest and counts what it passed over; otherwise nothing is lost.
+    """
+
+    name: str
+    type: type[Wire]
+    channel: Literal["video", "audio", "results"]
+    codec: Literal["msgpack", "json"]
+    payload: bool
+    keep_latest: bool
+
+
+TOPICS: dict[str, Topic] = {
+    topic.name: topic
+    for topic in (
+        Topic("frame", FramePacket, "video", "msgpack", payload=True, keep_latest=True),
+        Topic("audio", AudioChunk, "audio", "msgpack", payload=True, keep_latest=False),
+        Topic("stream_end", StreamEnd, "video", "msgpack", payload=False, keep_latest=False),
+        Topic("engagement", EngagementFrame, "results", "json", payload=False, keep_latest=False),
+        Topic("health", Health, "results", "json", payload=False, keep_latest=False),
+        Topic("event", Event, "results", "json", payload=False, keep_latest=False),
+    )
+}
+_BY_TYPE = {topic.type: topic for topic in TOPICS.values()}
+_ENCODE = {"msgpack": msgspec.msgpack.encode, "json": msgspec.json.encode}
+_DECODE = {
+    name: (msgspec.msgpack.Decoder if topic.codec == "msgpack" else msgspec.json.Decoder)(topic.type)
+    for name, topic in TOPICS.items()
+}
+
+
+class _Version(msgspec.Struct):
+    v: int
+
+
+def topic_of(message: Wire) -> Topic:
+    """The row of TOPICS that carries this type."""
+    return _BY_TYPE[type(message)]
+
+
+def encode(message: Wire, payload: bytes | memoryview | None = None) -> list[bytes | memoryview]:
+    """The parts to send. Raises MessageError if the type wants a payload and has none, or the reverse."""
+    topic = topic_of(message)
+    if topic.payload != (payload is not None):
+        raise MessageError(f"topic {topic.name!r} {'needs a' if topic.payload else 'has no'} payload")
+    head: list[bytes | memoryview] = [topic.name.encode(), _ENCODE[topic.codec](message)]
+    return head if payload is None else [*head, payload]
+
+
+def decode(parts: list[bytes] | list[memoryview]) -> tuple[Wire, memoryview | None]:
+    """The message and its payload. Raises MessageError on anything but a whole message of this version."""
+    if len(parts) < 2:
+        raise MessageError(f"a message has a topic and a header, got {len(parts)} part(s)")
+    name = bytes(parts[0]).decode(errors="replace")
+    topic = TOPICS.get(name)
+    if topic is None:
+        raise MessageError(f"unknown topic {name!r} (known: {', '.join(TOPICS)})")
+    if len(parts) != 2 + topic.payload:
+        raise MessageError(f"topic {name!r} has {2 + topic.payload} parts, got {len(parts)}")
+    try:
+        message = _DECODE[name].decode(parts[1])
+    except msgspec.MsgspecError as error:
+        raise MessageError(_explain(topic, parts[1], error)) from error
+    if message.v != VERSION:
+        raise MessageError(f"topic {name!r} has version {message.v}; this program reads version {VERSION}")
+    return message, memoryview(parts[2]) if topic.payload else None
+
+
+def _explain(topic: Topic, header: bytes | memoryview, error: msgspec.MsgspecError) -> str:
+    """A version difference explains a header that does not fit better than the first field that differs."""
+    reader = msgspec.msgpack if topic.codec == "msgpack" else msgspec.json
+    try:
+        found = reader.decode(header, type=_Version).v
+    except msgspec.MsgspecError:
+        found = VERSION
+    if found != VERSION:
+        return f"topic {topic.name!r} has version {found}; this program reads version {VERSION}"
+    return f"topic {topic.name!r}: {error}"
