@@ -31,9 +31,7 @@ class Detection:
     confidence: float
 
 
-def detect(
-    engine: Engine, luma: Luma, longest_px: int = 320, threshold: float = 0.5
-) -> tuple[Detection, ...]:
+def detect(engine: Engine, luma: Luma, longest_px: int = 320, threshold: float = 0.5) -> tuple[Detection, ...]:
     """Faces in `luma` [H, W], best first. The picture is scaled so that its longest side is about `longest_px`."""
     height, width = luma.shape
     scale = longest_px / max(height, width)
@@ -46,8 +44,7 @@ def detect(
         tensors["heatmap"][0, 0], tensors["size"][0], tensors["offset"][0], tensors["landmarks"][0], threshold
     )
     return tuple(
-        Detection((d.box.reshape(2, 2) * to_picture).reshape(4), d.points * to_picture, d.confidence)
-        for d in found
+        Detection((d.box.reshape(2, 2) * to_picture).reshape(4), d.points * to_picture, d.confidence) for d in found
     )
 
 
@@ -77,8 +74,7 @@ def _decode(
     boxes = np.stack([x0, y0, x0 + wide, y0 + high], axis=-1)
     keep = _suppress(boxes)
     return tuple(
-        Detection(boxes[i].astype(np.float32), points[i].astype(np.float32), float(heat[ys[i], xs[i]]))
-        for i in keep
+        Detection(boxes[i].astype(np.float32), points[i].astype(np.float32), float(heat[ys[i], xs[i]])) for i in keep
     )
 
 

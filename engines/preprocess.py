@@ -53,9 +53,7 @@ def crop(luma: Luma, affine: Affine, size_px: int) -> Luma:
         # pyrDown keeps even pixels: full-resolution x is 2 x of the half-size picture.
         affine = np.concatenate([affine[:, :2] * 2.0, affine[:, 2:]], axis=1)
         scale *= 2.0
-    warped = cv2.warpAffine(
-        luma, affine, (size_px, size_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    warped = cv2.warpAffine(luma, affine, (size_px, size_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(warped, dtype=np.uint8)
 
 

@@ -57,9 +57,7 @@ def main(
     """Convert the face detector to a luma network of any size."""
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     if digest != SOURCE_SHA256:
-        raise typer.BadParameter(
-            f"{source} is not the expected file: sha256 {digest}, expected {SOURCE_SHA256}"
-        )
+        raise typer.BadParameter(f"{source} is not the expected file: sha256 {digest}, expected {SOURCE_SHA256}")
     out.mkdir(parents=True, exist_ok=True)
     path = out / "model.onnx"
     onnx.save(to_luma(onnx.load(source)), path)

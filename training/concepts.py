@@ -58,9 +58,7 @@ CONCEPTS: tuple[Concept, ...] = (
     Concept("AU23", "au", "lip tightener", _both("mouthPress"), _ict("mouthPress"), False),
     Concept("AU25", "au", "lips part"),
     Concept("AU26", "au", "jaw drop", ("jawOpen",), ("jawOpen",)),
-    Concept(
-        "AU28", "au", "lip suck", ("mouthRollLower", "mouthRollUpper"), ("mouthRollLower", "mouthRollUpper")
-    ),
+    Concept("AU28", "au", "lip suck", ("mouthRollLower", "mouthRollUpper"), ("mouthRollLower", "mouthRollUpper")),
     Concept("AU45", "au", "eye closure", _both("eyeBlink"), _ict("eyeBlink")),
     Concept("head_left", "pose", "head turned to the person's left (AU51), 1 at 40 degrees"),
     Concept("head_right", "pose", "head turned to the person's right (AU52), 1 at 40 degrees"),
@@ -81,9 +79,7 @@ CONCEPTS: tuple[Concept, ...] = (
         ("eyeLookIn_L", "eyeLookOut_R"),
     ),
     Concept("gaze_up", "gaze", "eyes up (AU63), 1 at 25 degrees", _both("eyeLookUp"), _ict("eyeLookUp")),
-    Concept(
-        "gaze_down", "gaze", "eyes down (AU64), 1 at 25 degrees", _both("eyeLookDown"), _ict("eyeLookDown")
-    ),
+    Concept("gaze_down", "gaze", "eyes down (AU64), 1 at 25 degrees", _both("eyeLookDown"), _ict("eyeLookDown")),
 )
 
 NAMES: tuple[str, ...] = tuple(concept.name for concept in CONCEPTS)
