@@ -1,0 +1,1 @@
+"""Corpora: one file a corpus, each read into the same frozen types."""

@@ -1,0 +1,53 @@
+"""What every still-picture corpus becomes: luma pictures with what is known of them, and face crops made as live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from rich.progress import track
+
+from engines.base import Engine
+from engines.detect import detect_picture
+from engines.preprocess import Affine, Luma, Points, crop, similarity
+
+
+class DataError(ValueError):
+    """A corpus is missing, incomplete or contradicts itself; one line that names the item."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crops:
+    """Face crops of a list of pictures.
+
+    crops: uint8 [N, S, S]. found: bool [N]; where False no face was found and the crop follows `fallback_points`.
+    """
+
+    crops: npt.NDArray[np.uint8]
+    found: npt.NDArray[np.bool_]
+
+
+def fallback_points(luma: Luma, shares: Points) -> Points:
+    """Where the five points are assumed when no face is found: at fixed shares of the picture's sides."""
+    height, width = luma.shape
+    return (shares * np.array([width, height], dtype=np.float32)).astype(np.float32)
+
+
+def cut_crops(detector: Engine, pictures: Iterable[Luma], shares: Points, size_px: int, margin_px: int = 0) -> Crops:
+    """Detect, align and crop every picture exactly as a live frame is; `margin_px` more on each side for training."""
+    side = size_px + 2 * margin_px
+    crops: list[Luma] = []
+    found: list[bool] = []
+    for luma in track(pictures, description="face crops"):
+        detection = detect_picture(detector, luma)
+        points = fallback_points(luma, shares) if detection is None else detection.points
+        crops.append(crop(luma, shifted(similarity(points, size_px), margin_px), side))
+        found.append(detection is not None)
+    return Crops(np.stack(crops), np.array(found))
+
+
+def shifted(affine: Affine, margin_px: int) -> Affine:
+    """The same crop with a margin on each side."""
+    return affine + np.array([[0, 0, margin_px], [0, 0, margin_px]], dtype=np.float32)

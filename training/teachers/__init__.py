@@ -1,0 +1,1 @@
+"""Teachers: existing networks whose outputs label pictures that nobody has coded."""
