@@ -32,6 +32,7 @@ class FramePacket(Wire, frozen=True, kw_only=True):
     """One captured picture: full-range luma plane, rows top to bottom, upright; payload is height x width uint8.
 
     decode_errors: corrupt packets met so far by the decoder (they never become a frame and have no seq).
+    media_ns: place in a file's own time, 0 at its first picture, the same every time; None from a device.
     """
 
     t_capture_ns: int
@@ -40,18 +41,22 @@ class FramePacket(Wire, frozen=True, kw_only=True):
     height_px: int
     pixel_format: Literal["gray8"] = "gray8"
     decode_errors: int = 0
+    media_ns: int | None = None
 
 
 class AudioChunk(Wire, frozen=True, kw_only=True):
     """Consecutive mono samples; payload is `samples` float32 in [-1, 1]. t_capture_ns belongs to the first sample.
 
     overflows: samples lost so far because nobody took them from the device in time.
+    media_ns: place of the first sample in the same file time as FramePacket.media_ns; None from a device. With
+    pace=max it, and not t_capture_ns, says which sound belongs to a frame.
     """
 
     t_capture_ns: int
     sample_rate_hz: int
     samples: int
     overflows: int = 0
+    media_ns: int | None = None
 
 
 class StreamEnd(Wire, frozen=True, kw_only=True):
