@@ -1,0 +1,258 @@
+"""Faces in a stream of luma planes: detected on key frames, followed in between, each with an id and a crop.
+
+Which frames are key frames: every frame while no face is known (so that a face appears at once), one each `redetect_s`
+while all faces are followed well, and at once when one is lost, is followed poorly, or was missed by the last
+detection. A face is only ever reported where the flow or a detection of this very frame found it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.base import Engine
+from engines.detect import Detection, detect, overlap
+from engines.preprocess import Affine, Luma, Points, crop, similarity
+from engines.track import View, eye_distance, follow, likeness, look, on_face, view
+
+Box = npt.NDArray[np.float32]
+Reason = Literal["too_small", "outside_picture", "unsure", "unconfirmed"]
+
+_CROP_PLACES: Points = np.array(
+    [[x, y] for y in (np.arange(8) + 0.5) / 8 for x in (np.arange(8) + 0.5) / 8], np.float32
+)
+
+# How far a detection may lie from a face to be that face, in eye distances: little if the flow says where it went.
+_GATE_FOLLOWED, _GATE_LOST = 0.75, 1.5
+_GATE_ZOOM = 1.7
+# Detections differ from the followed landmarks by about 0.02 eye distances of noise, and by more when the head turned.
+_NOISE, _TURNED, _RUNAWAY = 0.3, 0.06, 0.3
+_SETTLE_S = 0.1
+_CUT_LIKENESS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class FaceSettings:
+    """When to detect, what counts as a face, and which faces are good enough to be scored."""
+
+    detect_px: int = 320
+    """Longest side of the picture that the detector sees; larger finds smaller faces and costs its square."""
+    redetect_s: float = 0.33
+    """Longest time between detections while every face is followed well."""
+    new_confidence: float = 0.5
+    """A detection at least this sure starts a face; a face less sure than this is low_quality."""
+    keep_confidence: float = 0.3
+    """A detection at least this sure confirms a face that is followed already."""
+    min_quality: float = 0.35
+    """Flow of a lower quality is checked by a detection at once."""
+    min_eyes_px: float = 12.0
+    """Faces with less between the eyes are low_quality."""
+    max_outside: float = 0.4
+    """Faces with a larger share of their crop outside the picture are low_quality."""
+    max_faces: int = 4
+    """The largest faces count; a newcomer displaces a known face only if it is a quarter larger."""
+
+    def __post_init__(self) -> None:
+        if self.detect_px < 32 or self.max_faces < 1 or self.redetect_s < 0:
+            raise ValueError("face settings need detect_px >= 32, max_faces >= 1 and redetect_s >= 0")
+        if not 0 < self.keep_confidence <= self.new_confidence <= 1:
+            raise ValueError("face settings need 0 < keep_confidence <= new_confidence <= 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A face in one picture; `reason` says why it is low_quality and is None while tracked.
+
+    points [5, 2] (order of engines.preprocess.TEMPLATE) and box [x0, y0, x1, y1] are in picture pixels; confidence in
+    [0, 1] is that of the last detection. Ids count up from 1 and are never used again.
+    """
+
+    id: int
+    points: Points
+    box: Box
+    status: Literal["tracked", "low_quality"]
+    reason: Reason | None
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """The faces of one picture, largest first; empty means that no face is there. detected: it was a key frame."""
+
+    faces: tuple[Face, ...]
+    detected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FaceCrop:
+    """Upright crop [S, S] of a face, and the similarity [2, 3] that maps picture pixels to crop pixels."""
+
+    luma: Luma
+    affine: Affine
+
+
+@dataclass(frozen=True, slots=True)
+class _Track:
+    """A known face. pending [5, 2]: what the last detection corrects, not yet applied. view: where to look next."""
+
+    id: int
+    points: Points
+    pending: Points
+    box: Box
+    confidence: float
+    view: View | None
+    quality: float = 1.0
+    confirmed: bool = True
+
+    @property
+    def lost(self) -> bool:
+        return self.quality <= 0.0
+
+
+class FaceFinder:
+    """Finds and follows faces in one stream. The same pictures and times always give the same answer."""
+
+    def __init__(self, detector: Engine, settings: FaceSettings | None = None) -> None:
+        self._detector = detector
+        self._settings = settings or FaceSettings()
+        self._tracks: tuple[_Track, ...] = ()
+        self._shape = (0, 0)
+        self._glance: Luma | None = None
+        self._t_ns = 0
+        self._t_detected_ns = 0
+        self._ids = 0
+
+    def locate(self, luma: Luma, t_ns: int) -> Faces:
+        """The faces in `luma` (uint8 [H, W], full range) captured at `t_ns`; the picture is not kept.
+
+        Raises ValueError if `luma` is not such a plane, EngineError if the detector fails.
+        """
+        if luma.dtype != np.uint8 or luma.ndim != 2 or min(luma.shape) < 16:
+            raise ValueError(
+                f"expected a luma plane, uint8 [H, W] of 16 px or more, got {luma.dtype}{list(luma.shape)}"
+            )
+        if luma.shape != self._shape:
+            self._tracks, self._glance, self._shape = (), None, (luma.shape[0], luma.shape[1])
+        elapsed_s = max(0, t_ns - self._t_ns) / 1e9
+        tracks = tuple(_advance(track, luma, elapsed_s) for track in self._tracks)
+        is_key = self._wants_detection(tracks, t_ns)
+        glance = luma[luma.shape[0] // 36 :: max(1, luma.shape[0] // 18), :: max(1, luma.shape[1] // 32)].copy()
+        if is_key:
+            if self._glance is not None and likeness(self._glance, glance) < _CUT_LIKENESS:
+                # After a cut whoever is there is somebody else, unless the flow itself held on to the face.
+                tracks = tuple(track for track in tracks if not track.lost)
+            found = detect(self._detector, luma, self._settings.detect_px, self._settings.keep_confidence)
+            tracks = self._reconcile(tracks, found)
+            self._t_detected_ns = t_ns
+        self._tracks = tuple(replace(track, view=look(luma, track.points, track.view)) for track in tracks)
+        self._glance, self._t_ns = glance, t_ns
+        return Faces(tuple(_report(track, luma.shape, self._settings) for track in self._tracks), is_key)
+
+    def _wants_detection(self, tracks: tuple[_Track, ...], t_ns: int) -> bool:
+        in_doubt = any(track.quality < self._settings.min_quality or not track.confirmed for track in tracks)
+        since_s = (t_ns - self._t_detected_ns) / 1e9
+        # Time that runs backwards is a stream that began anew.
+        return not tracks or in_doubt or not 0 <= since_s < self._settings.redetect_s
+
+    def _reconcile(self, tracks: tuple[_Track, ...], found: tuple[Detection, ...]) -> tuple[_Track, ...]:
+        """Known faces confirmed, corrected or given up, and new ones begun."""
+        settings = self._settings
+        found = tuple(d for d in found if np.isfinite(d.points).all() and np.ptp(d.points, axis=0).min() > 0.5)
+        pairs = _pair(tracks, found)
+        kept = [_confirm(track, found[pairs[i]]) for i, track in enumerate(tracks) if i in pairs]
+        # One missed detection is forgiven if the flow holds, but the face is not scored until it is confirmed.
+        kept += [
+            replace(track, confirmed=False)
+            for i, track in enumerate(tracks)
+            if i not in pairs and track.confirmed and not track.lost
+        ]
+        fresh = [d for j, d in enumerate(found) if j not in pairs.values() and d.confidence >= settings.new_confidence]
+        boxes = np.array([track.box for track in kept]).reshape(-1, 4)
+        begun = [
+            _Track(0, d.points, np.zeros_like(d.points), d.box, d.confidence, None)
+            for d in fresh
+            if not len(boxes) or overlap(d.box, boxes).max() < 0.3
+        ]
+        largest = sorted(kept + begun, key=lambda t: -eye_distance(t.points) * (1.25 if t.id else 1.0))
+        return tuple(self._named(track) for track in sorted(largest[: settings.max_faces], key=_size, reverse=True))
+
+    def _named(self, track: _Track) -> _Track:
+        if track.id:
+            return track
+        self._ids += 1
+        return replace(track, id=self._ids)
+
+
+def align(luma: Luma, face: Face, size_px: int = 112) -> FaceCrop:
+    """The upright crop of a face that `locate` found in this picture."""
+    affine = similarity(face.points, size_px)
+    return FaceCrop(crop(luma, affine, size_px), affine)
+
+
+def _size(track: _Track) -> float:
+    return eye_distance(track.points)
+
+
+def _advance(track: _Track, luma: Luma, elapsed_s: float) -> _Track:
+    """The face one picture later by optical flow; quality 0 if it is lost."""
+    motion = None if track.view is None else follow(track.view, view(luma, track.view), track.points)
+    if motion is None:
+        return replace(track, quality=0.0)
+    # A correction enters bit by bit, so that the crop glides to it and does not jump at key frames.
+    part = np.float32(1.0 - np.exp(-elapsed_s / _SETTLE_S))
+    points = motion.move(track.points + part * track.pending)
+    middle = track.box.reshape(2, 2).mean(axis=0, keepdims=True)
+    half = (track.box[2:] - track.box[:2]) / 2 * np.float32(motion.zoom)
+    centre = motion.move(middle)[0]
+    return replace(
+        track,
+        points=points,
+        pending=(1 - part) * track.pending * np.float32(motion.zoom),
+        box=np.concatenate([centre - half, centre + half]).astype(np.float32),
+        quality=motion.quality,
+    )
+
+
+def _pair(tracks: tuple[_Track, ...], found: tuple[Detection, ...]) -> dict[int, int]:
+    """Track index -> detection index, closest pairs first, each used once."""
+    candidates = []
+    for i, track in enumerate(tracks):
+        eyes = eye_distance(track.points)
+        for j, detection in enumerate(found):
+            away = float(np.linalg.norm(detection.points.mean(axis=0) - track.points.mean(axis=0))) / eyes
+            zoom = eye_distance(detection.points) / eyes
+            if away <= (_GATE_LOST if track.lost else _GATE_FOLLOWED) and 1 / _GATE_ZOOM <= zoom <= _GATE_ZOOM:
+                candidates.append((away, i, j))
+    pairs: dict[int, int] = {}
+    for _, i, j in sorted(candidates):
+        if i not in pairs and j not in pairs.values():
+            pairs[i] = j
+    return pairs
+
+
+def _confirm(track: _Track, detection: Detection) -> _Track:
+    """The face with what the detection corrects: little of a small difference, which is noise, all of a large one."""
+    wrong = detection.points - track.points
+    error = float(np.sqrt(np.mean(np.sum(wrong**2, axis=1)))) / eye_distance(track.points)
+    sure = replace(track, box=detection.box, confidence=detection.confidence, confirmed=True)
+    if track.lost or error > _RUNAWAY:
+        return replace(sure, points=detection.points, pending=np.zeros_like(wrong), view=None)
+    return replace(sure, pending=np.float32(min(1.0, max(_NOISE, error / _TURNED))) * wrong)
+
+
+def _report(track: _Track, shape: tuple[int, ...], settings: FaceSettings) -> Face:
+    places = on_face(_CROP_PLACES, track.points)
+    outside = 1.0 - float(np.mean(np.all((places >= -0.5) & (places <= (shape[1] - 0.5, shape[0] - 0.5)), axis=1)))
+    reason: Reason | None = None
+    if not track.confirmed:
+        reason = "unconfirmed"
+    elif eye_distance(track.points) < settings.min_eyes_px:
+        reason = "too_small"
+    elif outside > settings.max_outside:
+        reason = "outside_picture"
+    elif track.confidence < settings.new_confidence:
+        reason = "unsure"
+    return Face(track.id, track.points, track.box, "low_quality" if reason else "tracked", reason, track.confidence)
