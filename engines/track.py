@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from engines.preprocess import TEMPLATE, Affine, Luma, Points, inverse, similarity
 
-# A face is followed in a view of at most this distance between its eyes: enough for 0.1 px in the crop, and the cost
-# stays the same however large the picture is.
-_VIEW_EYES_PX = 28.0
-_REACH = 2.6  # half the side of a view, in eye distances around the middle of the landmarks
+# A face is followed at about this distance between its eyes or less: enough for 0.1 px in the crop, and the cost stays
+# the same however large the face is.
+_VIEW_EYES_PX = 36.0
+_REACH = 2.4  # half the side of a view, in eye distances around the middle of the landmarks
 _EYES = float(TEMPLATE[1, 0] - TEMPLATE[0, 0])
+_SHAPE = (TEMPLATE - TEMPLATE.mean(axis=0)).astype(np.float64) @ np.array([1, 1j])
 _GRID: Points = np.array([[x, y] for y in np.linspace(0.24, 0.78, 7) for x in np.linspace(0.24, 0.76, 6)], np.float32)
 _PATCH_PX = 24
 
@@ -33,29 +34,23 @@ _MAX_TURN_RAD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a picture shows around a face: window [x0, y0, x1, y1] (picture pixels), scaled down to `luma` [h, w]."""
+    """What a picture shows around a face: from `corner` (x, y) on, every `step` x `step` pixels averaged to one."""
 
-    window: tuple[int, int, int, int]
+    corner: tuple[int, int]
+    step: int
     luma: Luma
-
-    @property
-    def scale(self) -> npt.NDArray[np.float32]:
-        """Picture pixels per view pixel, for x and y."""
-        x0, y0, x1, y1 = self.window
-        height, width = self.luma.shape
-        return np.array([(x1 - x0) / width, (y1 - y0) / height], np.float32)
-
-    @property
-    def _corner(self) -> npt.NDArray[np.float32]:
-        return np.array(self.window[:2], np.float32)
 
     def into(self, points: Points) -> Points:
         """Picture points [N, 2] -> view points; pixel centres have whole coordinates in both."""
-        return np.asarray((points - self._corner + 0.5) / self.scale - 0.5, dtype=np.float32)
+        return np.asarray((points - self._origin()) / np.float32(self.step), dtype=np.float32)
 
     def out(self, points: Points) -> Points:
         """View points [N, 2] -> picture points."""
-        return np.asarray((points + 0.5) * self.scale - 0.5 + self._corner, dtype=np.float32)
+        return np.asarray(points * np.float32(self.step) + self._origin(), dtype=np.float32)
+
+    def _origin(self) -> npt.NDArray[np.float32]:
+        """Where the centre of the first view pixel is in the picture."""
+        return np.array(self.corner, np.float32) + np.float32((self.step - 1) / 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +75,13 @@ class Motion:
 
 
 def eye_distance(points: Points) -> float:
-    """Pixels between the eyes, read off all five landmarks, so that a head turned aside does not seem smaller."""
-    affine = similarity(points, 1)
-    return _EYES / float(np.hypot(affine[0, 0], affine[1, 0]))
+    """Pixels between the eyes, read off all five landmarks, so that a head turned aside does not seem smaller.
+
+    It is the distance that TEMPLATE's eyes have once similarity() has mapped them back to the picture.
+    """
+    z = _complex(points)
+    z -= z.sum() / len(z)
+    return _EYES * float(np.vdot(z, z).real) / float(abs(np.vdot(z, _SHAPE)))
 
 
 def look(luma: Luma, points: Points, before: View | None = None) -> View | None:
@@ -90,23 +89,21 @@ def look(luma: Luma, points: Points, before: View | None = None) -> View | None:
 
     The window of `before` is kept while the face is well inside it, so that a face at rest is not resampled anew.
     """
-    eyes, middle = eye_distance(points), points.mean(axis=0)
-    if before is not None and _fits(before, middle, eyes):
+    eyes = eye_distance(points)
+    if before is not None and _fits(before, points, eyes, luma.shape):
         return view(luma, before)
-    height, width = luma.shape
-    x0, y0 = (max(0, int(v)) for v in np.floor(middle - _REACH * eyes))
-    x1, y1 = (min(side, int(v)) for v, side in zip(np.ceil(middle + _REACH * eyes), (width, height), strict=True))
-    if min(x1 - x0, y1 - y0) < 2 * _EYES * eyes or min(x1 - x0, y1 - y0) < 16:
+    step = max(1, int(np.ceil(eyes / _VIEW_EYES_PX)))
+    x0, y0, x1, y1 = _around(points, _REACH * eyes, luma.shape)
+    columns, rows = (x1 - x0) // step, (y1 - y0) // step
+    if min(columns, rows) * step < eyes or min(columns, rows) < 16:
         return None
-    shrink = max(1.0, eyes / _VIEW_EYES_PX)
-    size = (max(16, round((x1 - x0) / shrink)), max(16, round((y1 - y0) / shrink)))
-    return View((x0, y0, x1, y1), _cut(luma, (x0, y0, x1, y1), size))
+    return View((x0, y0), step, _cut(luma, (x0, y0), step, (rows, columns)))
 
 
 def view(luma: Luma, like: View) -> View:
     """The same window of another picture of the same size."""
-    height, width = like.luma.shape
-    return View(like.window, _cut(luma, like.window, (width, height)))
+    rows, columns = like.luma.shape
+    return View(like.corner, like.step, _cut(luma, like.corner, like.step, (rows, columns)))
 
 
 def follow(before: View, after: View, points: Points) -> Motion | None:
@@ -123,7 +120,7 @@ def follow(before: View, after: View, points: Points) -> Motion | None:
     found, kept = _flow(before.luma, after.luma, grid)
     if kept.sum() < _MIN_POINTS:
         return None
-    turn, shift, agree = fit(before.out(grid[kept]), after.out(found[kept]), 0.35 * float(before.scale.max()))
+    turn, shift, agree = fit(before.out(grid[kept]), after.out(found[kept]), 0.35 * before.step)
     if agree.sum() < max(_MIN_POINTS, _MIN_SHARE * len(_GRID)):
         return None
     motion = Motion(turn, shift, 0.0)
@@ -142,17 +139,17 @@ def follow(before: View, after: View, points: Points) -> Motion | None:
 def fit(source: Points, target: Points, tolerance_px: float) -> tuple[complex, complex, npt.NDArray[np.bool_]]:
     """Similarity target = turn source + shift, in least squares over the points that agree: (turn, shift, agree [N]).
 
-    Points further off than 2.5 times the median residual (and than `tolerance_px`) are left out, four times over.
+    Points further off than 2.5 times the median residual (and than `tolerance_px`) are left out, three times over.
     The first residuals are those of the median shift, which a minority of runaways cannot move.
     """
     z, w = _complex(source), _complex(target)
     step = w - z
-    turn, shift = 1 + 0j, complex(np.median(step.real), np.median(step.imag))
+    turn, shift = 1 + 0j, complex(_middle(step.real), _middle(step.imag))
     agree = np.ones(len(z), np.bool_)
-    for attempt in range(4):
+    for attempt in range(3):
         residual = np.abs(turn * z + shift - w)
         # The first guess knows no rotation or zoom: be generous with it.
-        agree = residual <= max((4.0 if attempt == 0 else 2.5) * float(np.median(residual)), tolerance_px)
+        agree = residual <= max((4.0 if attempt == 0 else 2.5) * _middle(residual), tolerance_px)
         centre_z, centre_w = z[agree].mean(), w[agree].mean()
         centred = z[agree] - centre_z
         spread = float(np.sum(np.abs(centred) ** 2))
@@ -164,23 +161,35 @@ def fit(source: Points, target: Points, tolerance_px: float) -> tuple[complex, c
     return turn, shift, agree
 
 
-def _fits(before: View, middle: Points, eyes: float) -> bool:
-    """Whether a face is still central in a window cut for an earlier picture, and about as large."""
-    x0, y0, x1, y1 = before.window
-    scale = float(before.scale.mean())
-    margin = 0.7 * _REACH * eyes
-    # A side that lies on the picture's border cannot be moved further out, so only the free sides count; cutting
-    # anew is cheap and gives the same answer, which makes the simple test on all sides good enough.
-    inside = x0 + margin <= middle[0] <= x1 - margin and y0 + margin <= middle[1] <= y1 - margin
-    return bool(inside and 0.8 <= max(1.0, eyes / _VIEW_EYES_PX) / scale <= 1.25)
+def _around(points: Points, reach_px: float, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """The square [x0, y0, x1, y1] around the middle of `points`, as far as it is inside a picture of `shape`."""
+    x, y = points.mean(axis=0)
+    return (
+        max(0, int(x - reach_px)),
+        max(0, int(y - reach_px)),
+        min(shape[1], int(x + reach_px) + 1),
+        min(shape[0], int(y + reach_px) + 1),
+    )
 
 
-def _cut(luma: Luma, window: tuple[int, int, int, int], size: tuple[int, int]) -> Luma:
-    x0, y0, x1, y1 = window
-    part = luma[y0:y1, x0:x1]
-    if part.shape == (size[1], size[0]):
+def _fits(before: View, points: Points, eyes_px: float, shape: tuple[int, ...]) -> bool:
+    """Whether a window cut for an earlier picture still shows the face and its surroundings, at a good scale."""
+    x0, y0, x1, y1 = _around(points, 0.7 * _REACH * eyes_px, shape)
+    left, top = before.corner
+    rows, columns = before.luma.shape
+    # The last `step - 1` rows and columns of a picture may be missing from a view that reaches its border.
+    right, bottom = left + (columns + 1) * before.step, top + (rows + 1) * before.step
+    inside = left <= x0 and top <= y0 and x1 <= right and y1 <= bottom
+    return inside and 0.7 * (before.step - 1) <= eyes_px / _VIEW_EYES_PX <= 1.2 * before.step
+
+
+def _cut(luma: Luma, corner: tuple[int, int], step: int, size: tuple[int, int]) -> Luma:
+    rows, columns = size
+    part = luma[corner[1] : corner[1] + rows * step, corner[0] : corner[0] + columns * step]
+    if step == 1:
         return part.copy()  # the caller may reuse the picture's memory
-    return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    # Whole steps: OpenCV averages these blocks several times faster than fractional ones.
+    return np.asarray(cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _flow(before: Luma, after: Luma, grid: Points) -> tuple[Points, npt.NDArray[np.bool_]]:
@@ -225,4 +234,9 @@ def likeness(one: Luma, other: Luma) -> float:
 
 
 def _complex(points: Points) -> npt.NDArray[np.complex128]:
-    return np.asarray(points[:, 0].astype(np.float64) + 1j * points[:, 1])
+    return np.asarray(points[:, 0] + 1j * points[:, 1].astype(np.float64))
+
+
+def _middle(values: npt.NDArray[np.float64]) -> float:
+    """The (upper) median; numpy's own takes five times as long on so few values."""
+    return float(np.sort(values)[len(values) // 2])
