@@ -7,7 +7,7 @@ from typing import Any
 
 import onnxruntime
 
-from engines.base import Array, EngineError, Tensors, check_inputs
+from engines.base import Array, EngineError, Tensors, check_inputs, check_outputs
 from engines.spec import Manifest, ModelFile
 
 PRECISIONS = ("fp32",)
@@ -33,6 +33,7 @@ class OnnxRuntimeEngine:
             raise EngineError(f"onnxruntime cannot load {model.path.name}: {error}") from error
         self._manifest = model.manifest
         self._outputs = [spec.name for spec in model.manifest.outputs]
+        check_outputs(model.manifest, {output.name for output in self._session.get_outputs()})
 
     @property
     def manifest(self) -> Manifest:
@@ -43,9 +44,9 @@ class OnnxRuntimeEngine:
         return "onnxruntime/fp32"
 
     def infer(self, inputs: Mapping[str, Array]) -> Tensors:
-        check_inputs(self._manifest, inputs)
         if self._session is None:
             raise EngineError("the onnxruntime engine is closed")
+        check_inputs(self._manifest, inputs)
         try:
             results = self._session.run(self._outputs, dict(inputs))
         except Exception as error:  # see above

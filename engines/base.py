@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,10 +51,19 @@ def check_inputs(manifest: Manifest, inputs: Mapping[str, Array]) -> None:
     for name, array in inputs.items():
         spec = wanted[name]
         fits = len(array.shape) == len(spec.shape) and all(
-            want in (-1, have) for want, have in zip(spec.shape, array.shape, strict=True)
+            want == have or (want == -1 and have > 0) for want, have in zip(spec.shape, array.shape, strict=True)
         )
         if array.dtype != np.dtype(spec.dtype) or not fits:
             raise EngineError(
                 f"{manifest.name} input {name!r} is {spec.dtype}{list(spec.shape)}, "
                 f"got {array.dtype}{list(array.shape)}"
             )
+
+
+def check_outputs(manifest: Manifest, names: Set[str]) -> None:
+    """Raise EngineError unless the compiled network has every output of the manifest; `names` are its own."""
+    missing = [spec.name for spec in manifest.outputs if spec.name not in names]
+    if missing:
+        raise EngineError(
+            f"{manifest.name}: {manifest.file} has no output {', '.join(missing)}; export the model again"
+        )

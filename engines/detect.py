@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from engines.base import Engine
+from engines.base import Engine, EngineError
 from engines.preprocess import Luma, Points
 
 _STRIDE = 4
@@ -32,13 +32,18 @@ class Detection:
 
 
 def detect(engine: Engine, luma: Luma, longest_px: int = 320, threshold: float = 0.5) -> tuple[Detection, ...]:
-    """Faces in `luma` [H, W], best first. The picture is scaled so that its longest side is about `longest_px`."""
+    """Faces in `luma` [H, W], best first. The picture is scaled so that its longest side is about `longest_px`.
+
+    Raises EngineError if the network fails or answers with values that are not finite.
+    """
     height, width = luma.shape
     scale = longest_px / max(height, width)
     rows, columns = (max(_MULTIPLE, round(side * scale / _MULTIPLE) * _MULTIPLE) for side in (height, width))
     shrinks = columns < width
     resized = cv2.resize(luma, (columns, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     tensors = engine.infer({"luma": np.asarray(resized, dtype=np.float32)[None, None]})
+    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+        raise EngineError(f"{engine.manifest.name} on {engine.backend} returned values that are not finite")
     to_picture = np.array([width / columns, height / rows], dtype=np.float32)
     found = _decode(
         tensors["heatmap"][0, 0], tensors["size"][0], tensors["offset"][0], tensors["landmarks"][0], threshold

@@ -44,6 +44,10 @@ class CropSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mean: float
     std: float
 
+    def __post_init__(self) -> None:
+        if self.size_px < 1 or self.std <= 0:
+            raise ValueError("a crop needs size_px >= 1 and std > 0")
+
 
 class HeadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The linear heads on the concept embeddings.
@@ -59,6 +63,11 @@ class HeadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mean: tuple[tuple[float, ...], ...]
     score_cuts: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        columns = 1 + len(self.expressions)
+        if len(self.base) != columns or any(len(row) != columns for row in self.mean):
+            raise ValueError(f"heads: base and every row of mean need {columns} numbers, score first")
+
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything needed to run a model.onnx and to name what it says."""
@@ -71,6 +80,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     crop: CropSpec | None = None
     concepts: tuple[ConceptSpec, ...] = ()
     heads: HeadSpec | None = None
+
+    def __post_init__(self) -> None:
+        if self.heads is not None and len(self.heads.mean) != len(self.concepts):
+            raise ValueError(f"heads.mean has {len(self.heads.mean)} rows for {len(self.concepts)} concepts")
 
     @property
     def identity(self) -> str:

@@ -1,0 +1,188 @@
+"""The table of backends, and the choice of the fastest on this machine."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from statistics import median
+
+import numpy as np
+
+from engines.base import Array, Engine, EngineError, Tensors
+from engines.spec import ModelFile
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One row of BACKENDS: where its engine class is, which precisions it may run, and how to get it."""
+
+    module: str
+    engine: str
+    precisions: tuple[str, ...]
+    install: str
+
+
+# fp32 comes first: the outputs of the first fp32 engine are what a lower precision is compared with.
+BACKENDS: Mapping[str, Backend] = {
+    "onnxruntime": Backend(
+        "engines.backend_onnxruntime", "OnnxRuntimeEngine", ("fp32",), "pip install 'onnxruntime>=1.22'"
+    ),
+    "openvino": Backend(
+        "engines.backend_openvino", "OpenVinoEngine", ("fp32", "bf16"), "pip install 'openvino>=2025.2'"
+    ),
+}
+
+# How far, on the sample, an output of a lower precision may lie from fp32 for `auto` to take it: probabilities, in
+# their own units. Other outputs are judged by what they lead to, in the tests of accuracy.
+TOLERANCE: Mapping[str, float] = {"activation": 0.02, "heatmap": 0.02}
+
+_WARM_UP_RUNS = 2
+_MEASURE_S = 0.4
+_MEASURE_RUNS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One backend at one precision: its median time for the sample (inf if it did not run), or why it is out."""
+
+    backend: str
+    precision: str
+    median_ms: float = math.inf
+    passed_over: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.backend}/{self.precision}"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which engine runs, and what was measured for it and for the others on this machine."""
+
+    taken: Candidate
+    others: tuple[Candidate, ...]
+
+    def summary(self) -> str:
+        """One line, such as "engine: openvino/bf16 (0.9 ms; openvino/fp32 1.3, onnxruntime/fp32 1.6)"."""
+        slower = sorted((row.median_ms, row.name) for row in self.others if not row.passed_over)
+        parts = [f"{self.taken.median_ms:.1f} ms", ", ".join(f"{name} {ms:.1f}" for ms, name in slower)]
+        parts += [f"not {row.name}: {row.passed_over}" for row in self.others if row.passed_over]
+        return f"engine: {self.taken.name} ({'; '.join(part for part in parts if part)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A warm engine and how it was chosen."""
+
+    engine: Engine
+    choice: Choice
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A candidate with its engine and what it made of the sample; None and empty if it cannot run."""
+
+    row: Candidate
+    engine: Engine | None
+    outputs: Tensors
+
+
+def load(name: str, model: ModelFile, precision: str | None, threads: int, sample: Mapping[str, Array]) -> Engine:
+    """The engine of `choose`, where the figures do not matter."""
+    return choose(name, model, precision, threads, sample).engine
+
+
+def choose(name: str, model: ModelFile, precision: str | None, threads: int, sample: Mapping[str, Array]) -> Chosen:
+    """A warm engine of backend `name` (or "auto") at `precision`, or at the fastest that agrees with fp32 (None or "").
+
+    sample: inputs as the engine will mostly see them; the choice is measured on it, and with real pictures.
+    Raises EngineError, one line, if the name or precision is unknown, if what was asked for by name cannot run (there
+    is no fallback), or if nothing can.
+    """
+    wanted = _wanted(name, precision)
+    if threads < 1:
+        raise EngineError(f"an engine needs at least 1 thread, got {threads}")
+    trials = [_try(backend, level, model, threads, sample) for backend, level in wanted]
+    reference = next((trial.outputs for trial in trials if trial.row.precision == "fp32" and trial.outputs), None)
+    judged = [trial if precision else _judge(trial, reference) for trial in trials]
+    running = [trial for trial in judged if not trial.row.passed_over]
+    taken = min(running, key=lambda trial: trial.row.median_ms, default=None)
+    for trial in judged:
+        if trial is not taken and trial.engine is not None:
+            trial.engine.close()
+    if taken is None or taken.engine is None:
+        reasons = [trial.row.passed_over for trial in judged]
+        raise EngineError("; ".join(reasons) if name == "auto" else reasons[0])
+    return Chosen(taken.engine, Choice(taken.row, tuple(trial.row for trial in judged if trial is not taken)))
+
+
+def disagreement(outputs: Tensors, reference: Tensors) -> str:
+    """Why `outputs` must not stand for those of fp32, or ""."""
+    for name, want in reference.items():
+        have = outputs[name]
+        if not np.isfinite(have).all():
+            return f"{name} is not finite"
+        apart = float(np.abs(have - want).max())
+        if apart > TOLERANCE.get(name, np.inf):
+            return f"{name} is {apart:.3f} off fp32, more than {TOLERANCE[name]}"
+    return ""
+
+
+def _wanted(name: str, precision: str | None) -> list[tuple[str, str]]:
+    """The backends and precisions to try. Raises EngineError if there are none."""
+    known = ", ".join(BACKENDS)
+    if name != "auto" and name not in BACKENDS:
+        raise EngineError(f"this version has no {name!r} engine; it has {known}, and auto, which takes the fastest")
+    names = list(BACKENDS) if name == "auto" else [name]
+    wanted = [(each, level) for each in names for level in BACKENDS[each].precisions if precision in (None, "", level)]
+    if not wanted:
+        levels = sorted({level for each in names for level in BACKENDS[each].precisions})
+        raise EngineError(f"engine {name} has no precision {precision!r}; it has {', '.join(levels)}")
+    return sorted(wanted, key=lambda pair: pair[1] != "fp32")
+
+
+def _try(name: str, precision: str, model: ModelFile, threads: int, sample: Mapping[str, Array]) -> _Trial:
+    """Load and time one candidate; a failure is noted in its row."""
+    engine: Engine | None = None
+    try:
+        engine = _construct(name, model, precision, threads)
+        outputs, median_ms = _measure(engine, sample)
+    except EngineError as error:
+        if engine is not None:
+            engine.close()
+        return _Trial(Candidate(name, precision, passed_over=str(error)), None, {})
+    return _Trial(Candidate(name, precision, median_ms), engine, outputs)
+
+
+def _judge(trial: _Trial, reference: Tensors | None) -> _Trial:
+    """The trial, passed over if it ran but must not stand for fp32."""
+    if trial.engine is None:
+        return trial
+    doubt = disagreement(trial.outputs, reference) if reference else "nothing ran in fp32 to compare it with"
+    return replace(trial, row=replace(trial.row, passed_over=doubt))
+
+
+def _construct(name: str, model: ModelFile, precision: str, threads: int) -> Engine:
+    """An engine of one backend. Raises EngineError with what to install if its library is missing."""
+    backend = BACKENDS[name]
+    try:
+        module = importlib.import_module(backend.module)
+    except ImportError as error:
+        raise EngineError(f"engine {name} cannot load ({error}); install it with: {backend.install}") from error
+    engine: Engine = getattr(module, backend.engine)(model, precision, threads)
+    return engine
+
+
+def _measure(engine: Engine, sample: Mapping[str, Array]) -> tuple[Tensors, float]:
+    """The outputs for the sample, and the median time in milliseconds of up to _MEASURE_S of warm runs."""
+    for _ in range(_WARM_UP_RUNS):
+        outputs = engine.infer(sample)
+    times_ns: list[int] = []
+    while len(times_ns) < _MEASURE_RUNS and sum(times_ns) < _MEASURE_S * 1e9:
+        start_ns = time.perf_counter_ns()
+        engine.infer(sample)
+        times_ns.append(time.perf_counter_ns() - start_ns)
+    return outputs, median(times_ns) / 1e6

@@ -1,0 +1,125 @@
+"""From the tensors of a concept model to what each concept contributed, and to what would be if one were different.
+
+Method: X. Li and M. Mahmoud, "Interpretable Concept-based Deep Learning Framework for Multimodal Human Behavior
+Modeling" (arXiv 2502.10145). Concept k has an activation p_k and two embeddings, c+_k (active) and c-_k (inactive);
+the linear heads read c_k = p_k c+_k + (1 - p_k) c-_k, so that an output splits exactly over the concepts:
+
+    y = bias + sum_k W_k . c_k = base + sum_k contribution_k
+    contribution_k = W_k . c_k - mean_k     mean_k = mean of W_k . c_k over the training set
+    base = bias + sum_k mean_k
+
+For a linear model these are the Shapley values with the mean as reference (Lundberg and Lee, "A Unified Approach to
+Interpreting Model Predictions", 2017). The network returns W_k . c+_k and W_k . c-_k, so the rest is arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.base import Array, EngineError, Tensors
+from engines.spec import HeadSpec
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ConceptReadout:
+    """What a concept model says about one face; K concepts, E expressions.
+
+    activation: [K], p_k in [0, 1].
+    active, inactive: [K, 1 + E], W_k . c+_k and W_k . c-_k; column 0 belongs to the score.
+    contributions: [K, 1 + E], in the units of the score and of the expression logits.
+    score: base + the sum of the contributions' column 0, rounded once (math.fsum), whatever their order.
+    expressions: [E], probabilities; they sum to 1.
+    peaks: [K, 2], x and y where the concept was seen, as shares of the crop's sides.
+    """
+
+    activation: Floats
+    active: Floats
+    inactive: Floats
+    contributions: Floats
+    score: float
+    expressions: Floats
+    peaks: Floats
+
+
+def read(tensors: Tensors, heads: HeadSpec) -> tuple[ConceptReadout, ...]:
+    """One readout per face of the batch, from the outputs of a concept model.
+
+    Raises EngineError if a tensor is missing, has the wrong shape for `heads`, or is not finite.
+    """
+    activation, active, inactive, maps = (
+        _finite(tensors, name) for name in ("activation", "active", "inactive", "maps")
+    )
+    faces, concepts, columns = activation.shape[:1], len(heads.mean), len(heads.base)
+    fits = activation.shape == (*faces, concepts) and active.shape == inactive.shape == (*faces, concepts, columns)
+    if not fits or maps.ndim != 4 or maps.shape[:2] != activation.shape:
+        shapes = ", ".join(str(each.shape) for each in (activation, active, inactive, maps))
+        raise EngineError(f"the heads are {concepts} concepts x {columns} outputs, the tensors {shapes}: not one model")
+    at = peaks(maps.reshape(-1, *maps.shape[2:])).reshape(*activation.shape, 2)
+    return tuple(_readout(*face, heads) for face in zip(activation, active, inactive, at, strict=True))
+
+
+def intervene(readout: ConceptReadout, heads: HeadSpec, values: Mapping[int, float]) -> ConceptReadout:
+    """The readout as it would be if p_k were `values[k]`; every other concept stays.
+
+    Raises ValueError unless each k is a concept's index and each value lies in [0, 1].
+    """
+    activation = readout.activation.copy()
+    for k, value in values.items():
+        if not 0 <= k < len(activation) or not 0.0 <= value <= 1.0:
+            raise ValueError(f"concept {k} := {value}: needs an index below {len(activation)} and a value in [0, 1]")
+        activation[k] = value
+    return _readout(activation, readout.active, readout.inactive, readout.peaks, heads)
+
+
+def peak(attention: Array) -> tuple[float, float]:
+    """Where a map [h, w] of weights >= 0 is highest, as x and y in shares of its sides; see `peaks`."""
+    x, y = peaks(np.asarray(attention, dtype=np.float64)[None])[0]
+    return float(x), float(y)
+
+
+def peaks(maps: Floats) -> Floats:
+    """[N, 2], x and y in (0, 1) where each of the maps [N, h, w] of weights >= 0 is highest.
+
+    The highest cell, refined to the weighted centre of the 3 x 3 cells around it; cells beyond the border weigh 0.
+    """
+    count, height, width = maps.shape
+    row, column = np.divmod(maps.reshape(count, -1).argmax(axis=1), width)
+    window = np.arange(3)
+    rows, columns = row[:, None, None] + window[:, None], column[:, None, None] + window
+    around = np.pad(maps, ((0, 0), (1, 1), (1, 1)))[np.arange(count)[:, None, None], rows, columns]
+    weight = around.sum(axis=(1, 2))
+    weight[weight <= 0.0] = 1.0  # an empty map: its first cell stays as it is
+    x = column + 0.5 + (around[:, :, 2].sum(axis=1) - around[:, :, 0].sum(axis=1)) / weight
+    y = row + 0.5 + (around[:, 2].sum(axis=1) - around[:, 0].sum(axis=1)) / weight
+    return np.stack([x / width, y / height], axis=1)
+
+
+def _readout(activation: Floats, active: Floats, inactive: Floats, at: Floats, heads: HeadSpec) -> ConceptReadout:
+    p = activation[:, None]
+    contributions = p * active + (1.0 - p) * inactive - np.asarray(heads.mean)
+    logits = np.asarray(heads.base[1:]) + contributions[:, 1:].sum(axis=0)
+    score = math.fsum((heads.base[0], *contributions[:, 0]))
+    return ConceptReadout(activation, active, inactive, contributions, score, _softmax(logits), at)
+
+
+def _softmax(logits: Floats) -> Floats:
+    if not logits.size:
+        return logits
+    weights = np.exp(logits - logits.max())
+    return np.asarray(weights / weights.sum())
+
+
+def _finite(tensors: Tensors, name: str) -> Floats:
+    if name not in tensors:
+        raise EngineError(f"the engine returned no {name!r}: this is no concept model")
+    array = np.asarray(tensors[name], dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise EngineError(f"the engine returned {name!r} with values that are not finite")
+    return array
