@@ -1,0 +1,232 @@
+"""Publisher and Subscriber: the messages of `pipeline.messages` over ZeroMQ.
+
+Start-up is a handshake: a Publisher sees who subscribes (its socket is XPUB), so no first message is lost and
+nobody sleeps. A topic with `keep_latest` on a lossy Publisher gives way when its reader is slow; everything else
+waits for the reader. What was lost is counted at the reader from the gaps in seq.
+
+One object belongs to one thread.
+"""
+
+from __future__ import annotations
+
+import socket as os_socket
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import zmq
+
+from pipeline.clock import NS_PER_S, StopFlag, now_ns
+from pipeline.messages import TOPICS, Wire, decode, encode, topic_of
+
+__all__ = ["BusError", "Publisher", "Received", "StopFlag", "Subscriber", "WorkerError", "bind", "reachable"]
+
+CHECK_STOP_MS = 50
+FRAMES_SENT_AHEAD = 4  # what a Publisher holds for a reader; small because it may be whole pictures
+FRAMES_RECEIVED_AHEAD = 16  # a reader that stalls for half a second still finds the newest picture
+MESSAGES_AHEAD = 100_000  # small messages wait here rather than get lost
+FLUSH_MS = 10_000  # how long close() waits for a reader to take what it was promised
+DRAIN_LIMIT = 1_000  # a sender faster than the reader must not keep it draining
+
+
+class BusError(RuntimeError):
+    """An endpoint cannot be used; one line that names it."""
+
+
+class WorkerError(RuntimeError):
+    """A worker cannot go on, and a person can act on why; `exit_code` 2 says that it is the user's to mend."""
+
+    def __init__(self, text: str, exit_code: int = 1) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message and its payload; the payload is a view of the bytes as they came, kept alive by the view."""
+
+    message: Wire
+    payload: memoryview | None
+
+
+def reachable(endpoint: str) -> str:
+    """The endpoint at which this machine reaches one that is bound to every interface."""
+    return endpoint.replace("tcp://*:", "tcp://127.0.0.1:").replace("tcp://0.0.0.0:", "tcp://127.0.0.1:")
+
+
+def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
+    """Bind; the endpoint that others use (a port given as * is filled in). Raises BusError."""
+    port = endpoint.rpartition(":")[2]
+    if endpoint.startswith("tcp://") and port.isdigit() and int(port) > 65535:  # ZeroMQ would take another port
+        raise BusError(f"cannot bind endpoint {endpoint!r}: there is no port {port} (such as tcp://127.0.0.1:5570)")
+    if endpoint.startswith("ipc://") and _answers(Path(endpoint.removeprefix("ipc://"))):
+        raise BusError(f"endpoint {endpoint} is in use by another program; end it or choose another")
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        if error.errno == zmq.EADDRINUSE:
+            raise BusError(f"endpoint {endpoint} is in use by another program; end it or choose another") from error
+        raise BusError(f"cannot bind endpoint {endpoint!r}: {error.strerror} (such as tcp://127.0.0.1:5570)") from error
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+
+
+def _answers(path: Path) -> bool:
+    """Whether somebody listens at a Unix socket; ZeroMQ would take it away from them without a word."""
+    if not path.is_socket():
+        return False
+    with os_socket.socket(os_socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def _connect(socket: zmq.Socket[bytes], endpoint: str) -> str:
+    try:
+        socket.connect(reachable(endpoint))
+    except zmq.ZMQError as error:
+        raise BusError(f"cannot connect to {endpoint!r}: {error.strerror} (such as tcp://127.0.0.1:5570)") from error
+    return endpoint
+
+
+class _Socket:
+    """A socket with a context of its own: closing the context is what waits until everything is sent."""
+
+    def __init__(self, kind: int, endpoint: str, bind_it: bool, options: dict[zmq.SocketOption, int]) -> None:
+        self._context = zmq.Context()
+        self._socket: zmq.Socket[bytes] = self._context.socket(kind)
+        for option, value in options.items():
+            self._socket.setsockopt(option, value)
+        try:
+            self.endpoint = bind(self._socket, endpoint) if bind_it else _connect(self._socket, endpoint)
+        except BusError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Send what is left, then release the endpoint. Calling it twice is allowed."""
+        self._socket.close()
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class Publisher(_Socket):
+    """Sends messages at an endpoint that it binds, or (bind=False) to a forwarder that is bound there.
+
+    lossless: wait for slow readers on every topic; otherwise messages of topics with `keep_latest` are dropped while
+    the slowest reader has enough to do, and it sees the gap in seq.
+    endpoint: where it is; a port given as * is filled in. Raises BusError.
+    """
+
+    def __init__(self, endpoint: str, *, bind: bool, lossless: bool) -> None:
+        self._lossless = lossless
+        self._subscriptions: set[bytes] = set()
+        # A forwarder always reads, and what goes through it is small.
+        ahead = FRAMES_SENT_AHEAD if bind else MESSAGES_AHEAD
+        options = {zmq.SNDHWM: ahead, zmq.SNDTIMEO: CHECK_STOP_MS, zmq.LINGER: FLUSH_MS, zmq.XPUB_NODROP: 1}
+        super().__init__(zmq.XPUB, endpoint, bind, options)
+
+    def wait_for_subscriber(self, topic: str, stop: StopFlag | None, timeout_s: float) -> bool:
+        """Wait until somebody has subscribed to `topic`; False after `timeout_s` or when `stop` is set."""
+        deadline_ns = now_ns() + round(timeout_s * NS_PER_S)
+        while True:
+            self._read_subscriptions()
+            if any(topic.encode().startswith(prefix) for prefix in self._subscriptions):
+                return True
+            if now_ns() >= deadline_ns or (stop is not None and stop.is_set()):
+                return False
+            self._socket.poll(CHECK_STOP_MS)
+
+    def _read_subscriptions(self) -> None:
+        while self._socket.poll(0):
+            note = self._socket.recv()
+            if note[:1] == b"\x01":
+                self._subscriptions.add(note[1:])
+            elif note[:1] == b"\x00":
+                self._subscriptions.discard(note[1:])
+
+    def send(self, message: Wire, payload: bytes | memoryview | None = None, stop: StopFlag | None = None) -> bool:
+        """Send to those who subscribed; False if `stop` was set while it waited for a slow reader.
+
+        The payload may be reused when this returns. Raises MessageError if payload and type do not fit.
+        """
+        parts = encode(message, payload)
+        wait = self._lossless or not topic_of(message).keep_latest
+        while True:
+            try:
+                self._socket.send_multipart(parts, 0 if wait else zmq.NOBLOCK)
+            except zmq.Again:
+                if not wait:
+                    return True
+                if stop is not None and stop.is_set():
+                    return False
+            else:
+                return True
+
+
+class Subscriber(_Socket):
+    """Receives `topics` from an endpoint; `lost` counts, per topic and source, the messages that never came or that
+    `receive_latest` passed over. What was sent before this subscribed does not count. Raises BusError, KeyError.
+    """
+
+    def __init__(self, endpoint: str, topics: Sequence[str], *, bind: bool = False) -> None:
+        self._lost: Counter[tuple[str, str]] = Counter()
+        self._expected: dict[tuple[str, str], int] = {}
+        self._pending: deque[Received] = deque()
+        pictures = any(TOPICS[topic].keep_latest for topic in topics)
+        ahead = FRAMES_RECEIVED_AHEAD if pictures else MESSAGES_AHEAD
+        super().__init__(zmq.SUB, endpoint, bind, {zmq.RCVHWM: ahead, zmq.LINGER: 0})
+        for topic in topics:
+            self._socket.subscribe(topic)
+
+    @property
+    def lost(self) -> Mapping[tuple[str, str], int]:
+        """(topic, source) -> messages lost so far; 0 for what never lost one."""
+        return self._lost
+
+    def receive(self, timeout_ms: int) -> Received | None:
+        """The next message in order; None if none came in time. Raises MessageError on bytes that are none."""
+        if not self._pending and self._socket.poll(timeout_ms):
+            self._pending.append(self._take())
+        return self._pending.popleft() if self._pending else None
+
+    def receive_latest(self, topic: str, timeout_ms: int) -> Received | None:
+        """As `receive`, but of the messages of `topic` that wait, all but the newest are passed over and counted.
+
+        Other topics keep their place: each is returned, before whatever was sent after it.
+        """
+        if not self._pending and not self._socket.poll(timeout_ms):
+            return None
+        for _ in range(DRAIN_LIMIT):
+            if not self._socket.poll(0):
+                break
+            self._pending.append(self._take())
+        self._pass_over(topic)
+        return self._pending.popleft()
+
+    def _take(self) -> Received:
+        parts = self._socket.recv_multipart(copy=False)
+        received = Received(*decode([part.buffer for part in parts]))
+        key = _key(received)
+        seq = received.message.seq
+        # A seq below the expected one is a sender that started anew: nothing is known to be lost.
+        self._lost[key] += max(0, seq - self._expected.get(key, seq))
+        self._expected[key] = seq + 1
+        return received
+
+    def _pass_over(self, topic: str) -> None:
+        waiting = [item for item in self._pending if _key(item)[0] == topic]
+        for item in waiting[:-1]:
+            self._lost[_key(item)] += 1
+        if len(waiting) > 1:
+            stale = {id(item) for item in waiting[:-1]}
+            self._pending = deque(item for item in self._pending if id(item) not in stale)
+
+
+def _key(received: Received) -> tuple[str, str]:
+    return topic_of(received.message).name, received.message.source
