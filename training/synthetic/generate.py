@@ -69,9 +69,7 @@ def shoot(job: Job) -> list[Example]:
 def generate(ict_path: Path, count: int, seed: int) -> Iterable[Example]:
     """Yield `count` pictures in a fixed order; the same seed gives the same pictures."""
     people = -(-count // _SHOTS_PER_PERSON)
-    jobs = [
-        Job(ict_path, (seed, i), min(_SHOTS_PER_PERSON, count - i * _SHOTS_PER_PERSON)) for i in range(people)
-    ]
+    jobs = [Job(ict_path, (seed, i), min(_SHOTS_PER_PERSON, count - i * _SHOTS_PER_PERSON)) for i in range(people)]
     with multiprocessing.get_context("spawn").Pool(_WORKERS) as pool:
         for examples in pool.imap(shoot, jobs, chunksize=4):
             yield from examples
@@ -95,6 +93,9 @@ def main(
     except ict.IctFileError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
+    if not out.parent.is_dir():
+        typer.echo(f"{out.parent}: no such folder to write to", err=True)
+        raise typer.Exit(2)
     examples = list(track(generate(ict_path, count, seed), "rendering", total=count))
     landmarks = np.stack([e.landmarks for e in examples])
     np.savez_compressed(

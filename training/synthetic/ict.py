@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ from training.concepts import CONCEPTS, INDEX, head_concepts, lips_part
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
+Real = npt.NDArray[np.floating[Any]]
+"""A helper's argument of any precision."""
 
 FACE: Final = slice(0, 9409)
 HEAD: Final = slice(9409, 11248)
@@ -40,8 +43,11 @@ LANDMARKS: Final = np.array(
 )
 """Vertex numbers of the 68 Multi-PIE landmarks, image left to right for a face that looks at the camera."""
 
+_OVERLAP = 0.12
+"""A blink of weight 1 leaves a slit between the lids; this much more shuts it."""
+
 GAZE_SIDE_DEG, GAZE_HEIGHT_DEG = 30.0, 25.0
-_EYE_SETBACK = 0.07
+_EYE_SETBACK = 0.1
 """The eyeballs are set back by this much, or the cornea shows through a lid that is closed over it."""
 
 
@@ -74,10 +80,10 @@ class FaceModel:
 
     def express(self, person: F32, weights: F32) -> F32:
         """A person's neutral vertices [V, 3] with an expression [E], the eyeballs turned to its gaze."""
-        weights = self._lids_follow_closure(weights)
         out = person.copy()
-        for i in np.flatnonzero(weights):
-            out += weights[i] * self.expression_deltas[i]
+        lids = self._lids_meet(weights)
+        for i in np.flatnonzero(lids):
+            out += lids[i] * self.expression_deltas[i]
         for eye, side in ((EYE_LEFT, "L"), (EYE_RIGHT, "R")):
             out[eye] = _turn(person[eye], *self._gaze_deg(weights, side))
         return out
@@ -91,20 +97,21 @@ class FaceModel:
         up = self._weight(weights, f"eyeLookUp_{side}") - self._weight(weights, f"eyeLookDown_{side}")
         return GAZE_SIDE_DEG * (outwards if side == "L" else -outwards), GAZE_HEIGHT_DEG * up
 
-    def _lids_follow_closure(self, weights: F32) -> F32:
-        """A lid that closes has no further to go: looking down and widening must not be added to a closure."""
+    def _lids_meet(self, weights: F32) -> F32:
+        """A lid that closes has no further to go: what gaze does to it must not be added to a closure."""
         out = weights.copy()
         for side in "LR":
-            still_open = 1.0 - min(1.0, self._weight(weights, f"eyeBlink_{side}"))
-            for stem in ("eyeLookDown", "eyeWide", "eyeLookUp", "eyeSquint"):
-                out[self.expression_names.index(f"{stem}_{side}")] *= still_open
+            closed = min(1.0, self._weight(weights, f"eyeBlink_{side}"))
+            out[self.expression_names.index(f"eyeBlink_{side}")] += _OVERLAP * closed**4
+            for stem in ("eyeLookDown", "eyeLookUp", "eyeLookIn", "eyeLookOut", "eyeWide", "eyeSquint"):
+                out[self.expression_names.index(f"{stem}_{side}")] *= 1.0 - closed
         return out
 
 
 def load(path: Path) -> FaceModel:
     """Read the model from its npz. Raises IctFileError when the file is missing or is another one."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             quads = data["quads"]
             return FaceModel(
                 data["neutral"],
@@ -113,7 +120,7 @@ def load(path: Path) -> FaceModel:
                 data["expression_deltas"].astype(np.float32),
                 data["identity_deltas"].astype(np.float32),
             )
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, BadZipFile) as error:
         raise IctFileError(f"{path}: not the ICT-FaceKit light model (npz): {error}") from error
 
 
@@ -134,7 +141,7 @@ def concepts_of(model: FaceModel, weights: F32, vertices: F32, yaw_deg: float, p
     out[INDEX["AU25"]] = lips_part(float(marks[62, 1] - marks[66, 1]), eye_distance)
     for name, value in head_concepts(yaw_deg, pitch_deg).items():
         out[INDEX[name]] = value
-    return np.clip(out, 0.0, 1.0)
+    return np.asarray(np.clip(out, 0.0, 1.0), np.float32)
 
 
 def rotation(yaw_deg: float, pitch_deg: float, roll_deg: float = 0.0) -> F32:
@@ -143,14 +150,14 @@ def rotation(yaw_deg: float, pitch_deg: float, roll_deg: float = 0.0) -> F32:
     about_y = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
     about_x = np.array([[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]])
     about_z = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
-    return (about_z @ about_y @ about_x).astype(np.float32)
+    return np.asarray(about_z @ about_y @ about_x, np.float32)
 
 
 def _turn(eyeball: F32, yaw_deg: float, pitch_deg: float) -> F32:
     centre = (eyeball.min(axis=0) + eyeball.max(axis=0)) / 2
     turned = (eyeball - centre) @ rotation(yaw_deg, pitch_deg).T + centre
     turned[:, 2] -= _EYE_SETBACK
-    return turned.astype(np.float32)
+    return np.asarray(turned, np.float32)
 
 
 def _triangles(quads: I32) -> I32:

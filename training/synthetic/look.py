@@ -10,14 +10,15 @@ from training.synthetic.ict import (
     EYE_LEFT,
     EYE_RIGHT,
     EYE_SOCKETS,
+    F32,
     FACE,
     GUMS,
     HEAD,
     LANDMARKS,
     MOUTH_SOCKET,
     TEETH,
-    F32,
     FaceModel,
+    Real,
 )
 
 
@@ -102,7 +103,7 @@ def paint(model: FaceModel, where: Masks, style: Style, rng: np.random.Generator
     """Reflectance [V] and hair thickness in centimetres [V] of a styled person."""
     v = model.neutral
     coarse, fine = _noise(v, 0.5, rng), _noise(v, 3.0, rng)
-    tone = style.skin * (1 + style.mottle * coarse + 0.4 * style.mottle * fine)
+    tone: Real = style.skin * (1 + style.mottle * coarse + 0.4 * style.mottle * fine)
     tone *= 1 - 0.12 * np.exp(-(((np.abs(v[:, 0]) - 3.1) / 1.4) ** 2) - ((v[:, 1] - 2.2) / 0.8) ** 2)
     tone *= 1 - style.beard * where.beard * (0.65 + 0.2 * fine)
     tone = _mix(tone, style.skin * style.lips * (1 + 0.05 * fine), where.lips)
@@ -111,8 +112,7 @@ def paint(model: FaceModel, where: Masks, style: Style, rng: np.random.Generator
     tone *= 1 - style.liner * np.exp(-((where.lid_distance_cm / 0.12) ** 2))
     hair = _hair(where, style, coarse + fine)
     tone = _mix(tone, style.hair * (1 + 0.12 * fine + 0.18 * _noise(v * [6, 1, 1], 0.8, rng)), hair)
-    neckline = -14.5 + 0.06 * v[:, 0] ** 2 - 0.08 * np.abs(v[:, 2] - 2)
-    tone = _mix(tone, style.cloth * (1 + 0.1 * coarse), _step((neckline - v[:, 1]) / 0.4))
+    tone = _mix(tone, style.cloth * (1 + 0.1 * coarse), clothed(model))
     tone[MOUTH_SOCKET] = 0.22 * where.mouth_depth[MOUTH_SOCKET] ** 2
     tone[GUMS] = 0.34 * where.mouth_depth[GUMS] ** 1.5
     tone[TEETH] = 0.85 * where.mouth_depth[TEETH] ** 1.2
@@ -120,6 +120,13 @@ def paint(model: FaceModel, where: Masks, style: Style, rng: np.random.Generator
     for eye in (EYE_LEFT, EYE_RIGHT):
         tone[eye] = _eyeball(where.eye_angle_deg[eye], style.iris)
     return np.clip(tone, 0.01, 1).astype(np.float32), (style.hair_volume_cm * hair).astype(np.float32)
+
+
+def clothed(model: FaceModel) -> F32:
+    """1 where a round collar covers the neck [V]."""
+    v = model.neutral
+    collar_cm = -14.5 + 0.06 * v[:, 0] ** 2 - 0.08 * np.abs(v[:, 2] - 2)
+    return _step((collar_cm - v[:, 1]) / 0.4)
 
 
 def random_style(rng: np.random.Generator) -> Style:
@@ -144,7 +151,7 @@ def random_style(rng: np.random.Generator) -> Style:
     )
 
 
-def _hair(where: Masks, style: Style, noise: F32) -> F32:
+def _hair(where: Masks, style: Style, noise: Real) -> F32:
     """1 behind and above a plane that leans back from the hairline over the ears."""
     lean = np.arctan(style.hair_slope)
     above = (where.hair_y - style.hairline_cm) * np.cos(lean) - (where.hair_z - 9.5) * np.sin(lean)
@@ -160,16 +167,16 @@ def _eyeball(angle_deg: F32, iris: float) -> F32:
     return _mix(tone, 0.01, _step((9.5 - angle_deg) / 2))
 
 
-def _mix(below: F32, above: F32 | float, share: F32) -> F32:
+def _mix(below: Real, above: Real | float, share: F32) -> F32:
     return np.asarray(below + share * (above - below), np.float32)
 
 
-def _step(x: F32) -> F32:
+def _step(x: Real) -> F32:
     x = np.clip(x, 0, 1)
     return np.asarray(x * x * (3 - 2 * x), np.float32)
 
 
-def _noise(v: F32, frequency: float, rng: np.random.Generator) -> F32:
+def _noise(v: Real, frequency: float, rng: np.random.Generator) -> F32:
     """Smooth noise over the mesh, about unit variance: a sum of random plane waves."""
     waves = rng.normal(0, frequency, (6, 3)).astype(np.float32)
     phases = rng.uniform(0, 2 * np.pi, 6).astype(np.float32)
@@ -204,4 +211,3 @@ def _inside(v: F32, ring: F32) -> F32:
             inside ^= crosses & (x < (b[0] - a[0]) * (y - a[1]) / (b[1] - a[1]) + a[0])
     edge = _strip(v, np.concatenate([ring, ring[:1]]))
     return np.where(inside, 1, np.exp(-((edge / 0.12) ** 2))).astype(np.float32)
-

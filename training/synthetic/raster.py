@@ -32,7 +32,7 @@ def downscale(picture: F32, factor: int) -> F32:
     """Mean of every factor x factor block: [H*f, W*f, C] -> [H, W, C]."""
     height, width, channels = picture.shape
     blocks = picture.reshape(height // factor, factor, width // factor, factor, channels)
-    return blocks.mean(axis=(1, 3), dtype=np.float32)
+    return np.asarray(blocks.mean(axis=(1, 3)), np.float32)
 
 
 def vertex_normals(vertices: F32, triangles: I32) -> F32:
@@ -42,7 +42,7 @@ def vertex_normals(vertices: F32, triangles: I32) -> F32:
     return out
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _accumulate_normals(vertices: F32, triangles: I32, out: F32) -> None:
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -60,7 +60,7 @@ def _accumulate_normals(vertices: F32, triangles: I32, out: F32) -> None:
                 out[i, k] /= length
 
 
-@numba.njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, fastmath=True)
 def _fill(points: F32, colours: F32, triangles: I32, out: F32, depth: F32) -> None:
     height, width, channels = out.shape
     for t in range(triangles.shape[0]):

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from training.concepts import CONCEPTS
-from training.synthetic.ict import F32, concept_weights
+from training.synthetic.ict import F32, Real, concept_weights
 from training.synthetic.scene import Camera, Light, Pose
 
 IDENTITIES: Final = 100
@@ -99,30 +99,33 @@ def light(rng: np.random.Generator) -> Light:
 def backdrop(rng: np.random.Generator, size_px: int) -> F32:
     """Smooth noise, a gradient and a few soft shapes [size, size, 1] in linear light."""
     coarse = rng.uniform(0, 1, (int(rng.integers(2, 7)),) * 2).astype(np.float32)
-    out = cv2.resize(coarse, (size_px, size_px), interpolation=cv2.INTER_CUBIC)
-    out = rng.uniform(0.0, 0.6) + rng.uniform(0.05, 0.6) * (out - 0.3)
+    smooth = cv2.resize(coarse, (size_px, size_px), interpolation=cv2.INTER_CUBIC)
+    out: Real = rng.uniform(0.0, 0.6) + rng.uniform(0.05, 0.6) * (smooth - 0.3)
     for _ in range(int(rng.integers(0, 6))):
         corners = rng.uniform(-0.2, 1.2, (int(rng.integers(3, 6)), 2)) * size_px
-        shape = np.zeros((size_px, size_px), np.float32)
-        cv2.fillPoly(shape, [corners.astype(np.int32)], 1.0)
-        shape = cv2.GaussianBlur(shape, (0, 0), float(rng.uniform(0.5, 4)))
-        out += shape * (rng.uniform(0, 0.9) - out)
-    return np.clip(out, 0, 1)[..., None].astype(np.float32)
+        flat = np.zeros((size_px, size_px), np.float32)
+        cv2.fillPoly(flat, [corners.astype(np.int32)], 1.0)
+        shape = cv2.GaussianBlur(flat, (0, 0), float(rng.uniform(0.5, 4)))
+        out = out + shape * (rng.uniform(0, 0.9) - out)
+    return np.asarray(np.clip(out, 0, 1)[..., None], np.float32)
 
 
 def spoil(luma: F32, rng: np.random.Generator) -> F32:
     """What a camera does to code values in [0, 255]: exposure, contrast, blur, noise, compression blocks."""
-    out = cv2.GaussianBlur(luma, (0, 0), float(rng.uniform(0.3, 1.2))) if rng.random() < 0.5 else luma
+    out: Real = luma
+    if rng.random() < 0.5:
+        out = np.asarray(cv2.GaussianBlur(luma, (0, 0), float(rng.uniform(0.3, 1.2))), np.float32)
     if rng.random() < 0.25:
         small = int(out.shape[0] * rng.uniform(0.3, 0.7))
-        out = cv2.resize(cv2.resize(out, (small, small), interpolation=cv2.INTER_AREA), out.shape[::-1])
+        coarse = cv2.resize(np.asarray(out, np.float32), (small, small), interpolation=cv2.INTER_AREA)
+        out = np.asarray(cv2.resize(coarse, out.shape[::-1]), np.float32)
     out = (out - 128) * rng.uniform(0.75, 1.25) + 128 + rng.uniform(-20, 20)
     out = out + rng.normal(0, rng.uniform(0, 5), out.shape)
     if rng.random() < 0.4:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))]
         packed = cv2.imencode(".jpg", np.clip(out, 0, 255).astype(np.uint8), quality)[1]
-        out = cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE)
-    return np.clip(out, 0, 255).astype(np.float32)
+        out = np.asarray(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE), np.float32)
+    return np.asarray(np.clip(out, 0, 255), np.float32)
 
 
 def _gaze(rng: np.random.Generator) -> dict[str, float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from training.synthetic.ict import EYE_LEFT, EYE_RIGHT, HEAD, LANDMARKS, TEETH, F32, FaceModel, rotation
+from training.synthetic.ict import EYE_LEFT, EYE_RIGHT, F32, HEAD, LANDMARKS, TEETH, FaceModel, rotation
 from training.synthetic.raster import downscale, rasterise, vertex_normals
 
 U8 = npt.NDArray[np.uint8]
@@ -108,7 +108,7 @@ def five_points(landmarks: F32) -> F32:
 
 def to_luma(picture: F32, gamma: float = 2.2) -> U8:
     """Linear light to 8-bit code values."""
-    return np.rint(255 * np.clip(picture, 0, 1) ** (1 / gamma)).astype(np.uint8)
+    return np.asarray(np.rint(255 * np.clip(picture, 0, 1) ** (1 / gamma)), np.uint8)
 
 
 def _shade(normals: F32, light: Light, tone: F32, vertices: F32) -> F32:
