@@ -1,0 +1,1 @@
+"""The Attention-Guided Concept Model in torch: backbone, concept generators, linear heads, losses."""

@@ -1,0 +1,70 @@
+"""One TOML per experiment, typed and strict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+
+class ExperimentError(ValueError):
+    """The experiment file is wrong; one line that names the key."""
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A prepared file. teacher: labels for it, "" if it carries its own. share: part of its rows seen per epoch.
+    concepts: weight of its concept labels.
+    """
+
+    file: str
+    teacher: str = ""
+    share: float = 1.0
+    concepts: float = 1.0
+
+
+class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """epochs at side_px, in batches of batch."""
+
+    epochs: int
+    side_px: int
+    batch: int = 64
+
+
+class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """name: run folder under runs/. backbone: ImageNet weights, or init: a run's weights to go on from.
+    scale_from: teacher file whose quantiles scale every teacher. expression, concept, map, score: loss weights.
+    learning_rate: peak of one cosine with warm-up. ema: decay of the averaged weights, which are what is exported.
+    freeze_norm: keep the batch statistics of `init`. exclude_subjects: of the engagement corpus.
+    """
+
+    name: str
+    ict: str
+    train: tuple[Source, ...]
+    valid: tuple[Source, ...]
+    phases: tuple[Phase, ...]
+    scale_from: str
+    backbone: str = ""
+    init: str = ""
+    seed: int = 1
+    embedding: int = 16
+    deep_channels: int = 96
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    ema: float = 0.998
+    expression: float = 1.0
+    concept: float = 1.0
+    map: float = 0.1
+    score: float = 0.0
+    freeze_norm: bool = False
+    exclude_subjects: tuple[int, ...] = ()
+    threads: int = 2
+
+
+def load(path: Path) -> Experiment:
+    """Read an experiment. Raises ExperimentError on an unknown key or a wrong type."""
+    if not path.is_file():
+        raise ExperimentError(f"experiment file not found: {path}")
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=Experiment)
+    except msgspec.MsgspecError as error:
+        raise ExperimentError(f"{path}: {error}") from error
