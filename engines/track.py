@@ -117,7 +117,7 @@ def follow(before: View, after: View, points: Points) -> Motion | None:
     grid = grid[np.all((grid >= 2) & (grid <= (width - 3, height - 3)), axis=1)]
     if len(grid) < _MIN_POINTS:
         return None
-    found, kept = _flow(before.luma, after.luma, grid)
+    found, kept = _flow(before.luma, _relit(after.luma, before.luma), grid)
     if kept.sum() < _MIN_POINTS:
         return None
     turn, shift, agree = fit(before.out(grid[kept]), after.out(found[kept]), 0.35 * before.step)
@@ -137,28 +137,30 @@ def follow(before: View, after: View, points: Points) -> Motion | None:
 
 
 def fit(source: Points, target: Points, tolerance_px: float) -> tuple[complex, complex, npt.NDArray[np.bool_]]:
-    """Similarity target = turn source + shift, in least squares over the points that agree: (turn, shift, agree [N]).
+    """Similarity target = turn source + shift that most points agree on: (turn, shift, agree [N]).
 
-    Points further off than 2.5 times the median residual (and than `tolerance_px`) are left out, three times over.
-    The first residuals are those of the median shift, which a minority of runaways cannot move.
+    Two points determine a similarity; of those that each point makes with the one half the list away, the one with the
+    least median residual wins, whatever the other points do. Then least squares over the points that agree with it:
+    within 2.5 times the median residual, or within `tolerance_px`.
     """
     z, w = _complex(source), _complex(target)
-    step = w - z
-    turn, shift = 1 + 0j, complex(_middle(step.real), _middle(step.imag))
-    agree = np.ones(len(z), np.bool_)
-    for attempt in range(3):
+    half = len(z) // 2
+    run = z - np.roll(z, half)
+    apart = np.abs(run) > 1e-6
+    turns = (w - np.roll(w, half))[apart] / run[apart]
+    if not len(turns):
+        return 1 + 0j, 0j, np.zeros(len(z), np.bool_)
+    shifts = w[apart] - turns * z[apart]
+    off = np.sort(np.abs(turns[:, None] * z + shifts[:, None] - w), axis=1)[:, len(z) // 2]
+    turn, shift = complex(turns[off.argmin()]), complex(shifts[off.argmin()])
+    for _ in range(2):
         residual = np.abs(turn * z + shift - w)
-        # The first guess knows no rotation or zoom: be generous with it.
-        agree = residual <= max((4.0 if attempt == 0 else 2.5) * _middle(residual), tolerance_px)
-        centre_z, centre_w = z[agree].mean(), w[agree].mean()
-        centred = z[agree] - centre_z
-        spread = float(np.sum(np.abs(centred) ** 2))
-        if spread <= 0.0:
-            return 1 + 0j, shift, np.zeros(len(z), np.bool_)
-        turn = complex(np.sum(np.conj(centred) * (w[agree] - centre_w)) / spread)
-        shift = complex(centre_w - turn * centre_z)
-    agree = np.abs(turn * z + shift - w) <= 3 * tolerance_px
-    return turn, shift, agree
+        agree = residual <= max(2.5 * float(np.sort(residual)[len(z) // 2]), tolerance_px)
+        middle_z, middle_w = z[agree].mean(), w[agree].mean()
+        centred = z[agree] - middle_z
+        turn = complex(np.vdot(centred, w[agree] - middle_w) / max(np.vdot(centred, centred).real, 1e-9))
+        shift = complex(middle_w - turn * middle_z)
+    return turn, shift, np.abs(turn * z + shift - w) <= 3 * tolerance_px
 
 
 def _around(points: Points, reach_px: float, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -190,6 +192,16 @@ def _cut(luma: Luma, corner: tuple[int, int], step: int, size: tuple[int, int]) 
         return part.copy()  # the caller may reuse the picture's memory
     # Whole steps: OpenCV averages these blocks several times faster than fractional ones.
     return np.asarray(cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _relit(luma: Luma, like: Luma) -> Luma:
+    """`luma` with the brightness and contrast of `like` if they differ: flow takes a pixel's value to be constant."""
+    (mean, spread), (wanted_mean, wanted_spread) = (cv2.meanStdDev(one) for one in (luma, like))
+    gain = float(np.clip(wanted_spread.item() / max(spread.item(), 1.0), 0.3, 3.0))
+    if abs(mean.item() - wanted_mean.item()) < 3.0 and abs(gain - 1.0) < 0.03:
+        return luma
+    levels = (np.arange(256) - mean.item()) * gain + wanted_mean.item()
+    return np.asarray(cv2.LUT(luma, np.clip(np.rint(levels), 0, 255).astype(np.uint8)), dtype=np.uint8)
 
 
 def _flow(before: Luma, after: Luma, grid: Points) -> tuple[Points, npt.NDArray[np.bool_]]:
@@ -235,8 +247,3 @@ def likeness(one: Luma, other: Luma) -> float:
 
 def _complex(points: Points) -> npt.NDArray[np.complex128]:
     return np.asarray(points[:, 0] + 1j * points[:, 1].astype(np.float64))
-
-
-def _middle(values: npt.NDArray[np.float64]) -> float:
-    """The (upper) median; numpy's own takes five times as long on so few values."""
-    return float(np.sort(values)[len(values) // 2])
