@@ -1,0 +1,83 @@
+"""Which audio belongs to a frame: a bounded ring of samples on the clock of the frames."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+Samples = npt.NDArray[np.float32]
+
+SILENCE_DBFS = -120.0
+# Times of chunks jitter by a few milliseconds around the sound itself; a difference up to this, or half a
+# chunk, is no gap.
+_JITTER_S = 0.02
+
+
+class AudioWindow:
+    """The last `keep_s` seconds of mono sound, found again by time.
+
+    Every sample has a place on one time line. Chunks may come late or in another order, and what never came is missing:
+    a window that would hold a missing sample is None, never silence.
+    """
+
+    def __init__(self, keep_s: float = 5.0) -> None:
+        self._keep_s = keep_s
+        self._rate_hz = 0
+        self._origin_ns = 0
+        self._end = 0
+        self._ring: Samples = np.zeros(1, np.float32)
+        self._known: npt.NDArray[np.bool_] = np.zeros(1, np.bool_)
+
+    @property
+    def end_ns(self) -> int | None:
+        """Time just after the newest sample; None before the first."""
+        return self._origin_ns + self._end * 1_000_000_000 // self._rate_hz if self._rate_hz else None
+
+    def add(self, t_ns: int, samples: Samples, rate_hz: int) -> None:
+        """Take a chunk [N] float32 whose first sample belongs to `t_ns`. Sound older than the ring is passed over."""
+        if rate_hz != self._rate_hz:
+            self._begin(rate_hz, t_ns)
+        start = round((t_ns - self._origin_ns) * rate_hz / 1e9)
+        if abs(start - self._end) <= min(_JITTER_S * rate_hz, len(samples) / 2):
+            start = self._end
+        size = len(self._ring)
+        end = start + len(samples)
+        first = max(start, end - size, self._end - size, 0)
+        if end <= first:
+            return
+        if end > self._end:
+            skipped = np.arange(max(self._end, end - size), end) % size
+            self._known[skipped] = False
+            self._end = end
+        places = np.arange(first, end) % size
+        self._ring[places] = samples[first - start :]
+        self._known[places] = True
+
+    def window(self, t_ns: int, length_s: float, max_lag_s: float = 0.25) -> Samples | None:
+        """The newest `length_s` seconds [N] at or before `t_ns`.
+
+        None where a sample of it is missing, or where the newest sound is more than `max_lag_s` older than `t_ns`.
+        """
+        if not self._rate_hz:
+            return None
+        wanted = math.floor((t_ns - self._origin_ns) * self._rate_hz / 1e9)
+        end = min(wanted, self._end)
+        start = end - round(length_s * self._rate_hz)
+        if wanted - end > max_lag_s * self._rate_hz or start < max(0, self._end - len(self._ring)):
+            return None
+        places = np.arange(start, end) % len(self._ring)
+        return self._ring[places] if self._known[places].all() else None
+
+    def _begin(self, rate_hz: int, origin_ns: int) -> None:
+        size = max(1, round(self._keep_s * rate_hz))
+        self._rate_hz, self._origin_ns, self._end = rate_hz, origin_ns, 0
+        self._ring = np.zeros(size, np.float32)
+        self._known = np.zeros(size, np.bool_)
+
+
+def level_dbfs(samples: Samples) -> float:
+    """Root mean square of `samples` [N] in decibels relative to full scale, not below SILENCE_DBFS."""
+    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
+    return max(SILENCE_DBFS, 10.0 * math.log10(power)) if power > 0.0 else SILENCE_DBFS

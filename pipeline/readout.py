@@ -1,0 +1,185 @@
+"""Pure: what the engine said of a face -> the message that users read. Rounded here, so that what is read adds up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from engines.concept import ConceptReadout, intervene
+from engines.preprocess import Affine, inverse
+from engines.spec import ConceptSpec, HeadSpec
+from pipeline.messages import Contribution, Drops, EngagementFrame, FramePacket, Stages
+
+SCORE_DIGITS = 6
+SHARE_DIGITS = 4
+_FORGET_NS = 1_000_000_000
+_NO_INTERVENTIONS: Mapping[int, float] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a face crop of `size_px` lies in a picture: `affine` [2, 3] maps picture pixels to crop pixels."""
+
+    affine: Affine
+    size_px: int
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is said of one face. score == base + sum of contributions, to within rounding of doubles."""
+
+    face: int
+    status: Literal["tracked", "no_face", "low_quality"]
+    score: float | None = None
+    base: float | None = None
+    contributions: tuple[Contribution, ...] = ()
+    expression: dict[str, float] | None = None
+
+
+NOBODY = Verdict(0, "no_face")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What all results of one frame have in common; level_dbfs is None without sound at that time."""
+
+    packet: FramePacket
+    model: str
+    backend: str
+    level_dbfs: float | None
+    dropped: Drops
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """When each stage of a frame was over, in nanoseconds; the frame's packet knows when it was captured and sent."""
+
+    received_ns: int
+    located_ns: int
+    aligned_ns: int
+    inferred_ns: int
+
+
+def unsure(face: int) -> Verdict:
+    """A face that is there but not good enough to be scored."""
+    return Verdict(face, "low_quality")
+
+
+def scored(
+    face: int,
+    readout: ConceptReadout,
+    concepts: Sequence[ConceptSpec],
+    heads: HeadSpec,
+    place: Place,
+    interventions: Mapping[int, float] = _NO_INTERVENTIONS,
+) -> Verdict:
+    """The verdict on a face that is seen well, with what `interventions` (see `forced`) would make of it."""
+    if interventions:
+        readout = intervene(readout, heads, interventions)
+    where = in_picture(readout.peaks, place)
+    shares = [
+        Contribution(
+            concept=concept.name,
+            kind=concept.kind,
+            activation=round(float(readout.activation[k]), SHARE_DIGITS),
+            contribution=round(float(readout.contributions[k, 0]), SCORE_DIGITS),
+            at=None if concept.kind == "voice" else where[k],
+        )
+        for k, concept in enumerate(concepts)
+    ]
+    base = round(heads.base[0], SCORE_DIGITS)
+    score = round(math.fsum((base, *(share.contribution for share in shares))), SCORE_DIGITS)
+    shares.sort(key=lambda share: -abs(share.contribution))
+    expression = {
+        name: round(float(value), SHARE_DIGITS)
+        for name, value in zip(heads.expressions, readout.expressions, strict=True)
+    }
+    return Verdict(face, "tracked", score, base, tuple(shares), expression or None)
+
+
+def forced(values: Mapping[str, float], concepts: Sequence[ConceptSpec]) -> Mapping[int, float]:
+    """Activations to force, by concept index. Raises ValueError on a name that the model does not have."""
+    index = {concept.name: k for k, concept in enumerate(concepts)}
+    unknown = sorted(set(values) - set(index))
+    if unknown:
+        raise ValueError(f"no such concept: {', '.join(unknown)} (the model has {', '.join(index)})")
+    return {index[name]: value for name, value in values.items()}
+
+
+def in_picture(peaks: np.ndarray, place: Place) -> list[tuple[float, float]]:
+    """Shares of the crop's sides [K, 2] -> shares of the picture's sides, cut to [0, 1].
+
+    Pixel centres have whole coordinates, so that share s of n pixels is coordinate s n - 0.5.
+    """
+    back = inverse(place.affine).astype(np.float64)
+    points = (peaks * place.size_px - 0.5) @ back[:, :2].T + back[:, 2]
+    shares = np.clip((points + 0.5) / (place.width_px, place.height_px), 0.0, 1.0)
+    return [(round(float(x), SHARE_DIGITS), round(float(y), SHARE_DIGITS)) for x, y in shares]
+
+
+class Smoother:
+    """Exponential average of the score per face. A gap of more than a second, or time that runs back, starts it anew.
+
+    Made for samples at any rate: after one time constant of a new constant score, 63 % of the way is done.
+    """
+
+    def __init__(self, time_constant_s: float) -> None:
+        self._time_constant_ns = time_constant_s * 1e9
+        self._last: dict[int, tuple[int, float]] = {}
+
+    def add(self, face: int, t_ns: int, score: float) -> float:
+        """The average for `face` with its score at `t_ns` taken in."""
+        self._last = {key: item for key, item in self._last.items() if 0 <= t_ns - item[0] <= _FORGET_NS}
+        before = self._last.get(face)
+        value = score
+        if before is not None and self._time_constant_ns > 0:
+            value = score + (before[1] - score) * math.exp(-(t_ns - before[0]) / self._time_constant_ns)
+        self._last[face] = (t_ns, value)
+        return value
+
+
+def stages(packet: FramePacket, marks: Marks, t_publish_ns: int) -> Stages:
+    """Milliseconds of each stage; consecutive, so that they sum to t_publish_ns - t_capture_ns."""
+    return Stages(
+        capture=(packet.t_send_ns - packet.t_capture_ns) / 1e6,
+        transport=(marks.received_ns - packet.t_send_ns) / 1e6,
+        detect=(marks.located_ns - marks.received_ns) / 1e6,
+        align=(marks.aligned_ns - marks.located_ns) / 1e6,
+        infer=(marks.inferred_ns - marks.aligned_ns) / 1e6,
+        readout=(t_publish_ns - marks.inferred_ns) / 1e6,
+    )
+
+
+def message(
+    verdict: Verdict, context: Context, smoothed: float | None, stages_ms: Stages, t_publish_ns: int, wall_time: str
+) -> EngagementFrame:
+    """The result for one face of one frame; wall_time is that of the capture."""
+    packet, level = context.packet, context.level_dbfs
+    return EngagementFrame(
+        session=packet.session,
+        source=packet.source,
+        seq=packet.seq,
+        face=verdict.face,
+        t_capture_ns=packet.t_capture_ns,
+        t_publish_ns=t_publish_ns,
+        wall_time=wall_time,
+        status=verdict.status,
+        score=verdict.score,
+        base=verdict.base,
+        smoothed=None if smoothed is None else round(smoothed, SCORE_DIGITS),
+        uncertainty=None,
+        contributions=verdict.contributions,
+        expression=verdict.expression,
+        audio=None if level is None else {"level_dbfs": round(level, 2)},
+        stages_ms=stages_ms,
+        dropped=context.dropped,
+        model=context.model,
+        backend=context.backend,
+        calibration=None,
+    )

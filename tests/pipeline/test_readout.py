@@ -1,0 +1,196 @@
+"""From what the engine said to the message."""
+
+import math
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engines.concept import ConceptReadout, read
+from engines.preprocess import TEMPLATE, similarity
+from engines.spec import ConceptSpec, HeadSpec
+from pipeline.messages import Drops, FramePacket
+from pipeline.readout import (
+    NOBODY,
+    Context,
+    Marks,
+    Place,
+    Smoother,
+    Verdict,
+    forced,
+    in_picture,
+    message,
+    scored,
+    stages,
+    unsure,
+)
+
+SIZE_PX = 112
+SECOND_NS = 1_000_000_000
+EXPRESSIONS = ("neutral", "happiness")
+
+
+def _model(seed: int, count: int = 26) -> tuple[ConceptReadout, tuple[ConceptSpec, ...], HeadSpec]:
+    """A readout of drawn numbers: the arithmetic of this file must hold for any."""
+    rng = np.random.default_rng(seed)
+    columns = 1 + len(EXPRESSIONS)
+    heads = HeadSpec(
+        expressions=EXPRESSIONS,
+        base=tuple(rng.normal(0.5, 1.0, columns).tolist()),
+        mean=tuple(tuple(row) for row in rng.normal(0.0, 0.3, (count, columns)).tolist()),
+        score_cuts=(),
+    )
+    maps = rng.random((1, count, 7, 7)).astype(np.float32)
+    tensors = {
+        "activation": rng.random((1, count)).astype(np.float32),
+        "active": rng.normal(0.0, 0.3, (1, count, columns)).astype(np.float32),
+        "inactive": rng.normal(0.0, 0.3, (1, count, columns)).astype(np.float32),
+        "maps": maps / maps.sum(axis=(2, 3), keepdims=True),
+    }
+    concepts = tuple(ConceptSpec(f"C{k}", "au", "") for k in range(count))
+    return read(tensors, heads)[0], concepts, heads
+
+
+def _place(angle_deg: float = 0.0, scale: float = 1.0, shift: tuple[float, float] = (200.0, 100.0)) -> Place:
+    """A face turned by `angle_deg` in a picture of 640x360; at scale 1 it is as large as the crop."""
+    turn = np.exp(1j * math.radians(angle_deg)) * scale
+    points = (TEMPLATE[:, 0] + 1j * TEMPLATE[:, 1]) * SIZE_PX * turn + complex(*shift)
+    picture = np.stack([points.real, points.imag], axis=1).astype(np.float32)
+    return Place(similarity(picture, SIZE_PX), SIZE_PX, 640, 360)
+
+
+def _packet(seq: int = 5) -> FramePacket:
+    return FramePacket(
+        session="s",
+        source="camera-0",
+        seq=seq,
+        t_capture_ns=9_123_456_789,
+        t_send_ns=9_124_000_001,
+        width_px=640,
+        height_px=360,
+    )
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=50, deadline=None)
+def test_the_score_is_the_sum_of_what_is_printed(seed: int) -> None:
+    readout, concepts, heads = _model(seed)
+    verdict = scored(1, readout, concepts, heads, _place())
+    text = msgspec.json.encode([verdict.base, verdict.score, [c.contribution for c in verdict.contributions]])
+    base, score, parts = msgspec.json.decode(text)
+    assert base + sum(parts) == pytest.approx(score, abs=1e-6)
+    assert score == pytest.approx(readout.score, abs=1e-4)
+    sizes = [abs(part) for part in parts]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sorted(c.concept for c in verdict.contributions) == sorted(c.name for c in concepts)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 25), st.floats(0.0, 1.0))
+@settings(max_examples=50, deadline=None)
+def test_a_forced_activation_changes_its_own_share_and_the_score_by_the_same(seed: int, k: int, value: float) -> None:
+    readout, concepts, heads = _model(seed)
+    name = concepts[k].name
+    before = scored(1, readout, concepts, heads, _place())
+    after = scored(1, readout, concepts, heads, _place(), forced({name: value}, concepts))
+    was = {c.concept: c for c in before.contributions}
+    now = {c.concept: c for c in after.contributions}
+    change = (value - float(readout.activation[k])) * float(readout.active[k, 0] - readout.inactive[k, 0])
+    assert now[name].activation == pytest.approx(value, abs=1e-4)
+    assert now[name].contribution - was[name].contribution == pytest.approx(change, abs=2e-6)
+    assert after.score is not None and before.score is not None
+    assert after.score - before.score == pytest.approx(change, abs=1e-5)
+    assert {n: c for n, c in now.items() if n != name} == {n: c for n, c in was.items() if n != name}
+
+
+def test_an_unknown_concept_is_named() -> None:
+    _, concepts, _ = _model(0, count=3)
+    with pytest.raises(ValueError, match="no such concept: AU99"):
+        forced({"AU99": 1.0}, concepts)
+
+
+@pytest.mark.parametrize("angle_deg", [0.0, 30.0, -75.0, 160.0])
+@pytest.mark.parametrize("scale", [0.5, 1.7])
+def test_at_is_the_place_in_the_picture_whatever_the_face_is_turned(angle_deg: float, scale: float) -> None:
+    place = _place(angle_deg, scale, (300.0, 180.0))
+    turn = np.exp(1j * math.radians(angle_deg)) * scale
+    crop_share = np.array([[0.5002, 0.5997], [0.25, 0.4]])
+    found = in_picture(crop_share, place)
+    for (x, y), share in zip(found, crop_share, strict=True):
+        # A share s of n pixels is coordinate s n - 0.5.
+        crop_pixel = complex(share[0] * SIZE_PX - 0.5, share[1] * SIZE_PX - 0.5)
+        pixel = crop_pixel * turn + complex(300.0, 180.0)
+        want = (pixel.real + 0.5) / 640, (pixel.imag + 0.5) / 360
+        assert (x, y) == pytest.approx(tuple(np.clip(want, 0, 1)), abs=2e-4)
+
+
+def test_at_stays_inside_the_picture() -> None:
+    for x, y in in_picture(np.array([[0.0, 0.0], [1.0, 1.0]]), _place(scale=9.0, shift=(-100.0, -50.0))):
+        assert 0.0 <= x <= 1.0
+        assert 0.0 <= y <= 1.0
+
+
+def test_a_voice_is_seen_nowhere() -> None:
+    readout, concepts, heads = _model(1, count=2)
+    concepts = (concepts[0], ConceptSpec("speaking", "voice", ""))
+    at = {c.concept: c.at for c in scored(1, readout, concepts, heads, _place()).contributions}
+    assert at["speaking"] is None
+    assert at["C0"] is not None
+
+
+def test_expressions_are_probabilities_by_name() -> None:
+    readout, concepts, heads = _model(2)
+    expression = scored(1, readout, concepts, heads, _place()).expression
+    assert expression is not None
+    assert tuple(expression) == EXPRESSIONS
+    assert sum(expression.values()) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_average_is_that_of_its_time_constant_and_starts_anew_after_a_gap() -> None:
+    smoother = Smoother(0.5)
+    assert smoother.add(1, 0, 0.0) == 0.0
+    for step in range(1, 16):
+        value = smoother.add(1, step * SECOND_NS // 30, 1.0)
+    assert value == pytest.approx(1 - math.exp(-1), abs=1e-6)
+    assert smoother.add(2, SECOND_NS // 2, 7.0) == 7.0, "another face has an average of its own"
+    assert smoother.add(1, 2 * SECOND_NS, 0.25) == 0.25, "a gap of 1.5 s"
+    assert smoother.add(1, SECOND_NS, 0.75) == 0.75, "time ran back"
+    assert Smoother(0.0).add(1, 0, 0.3) == 0.3
+
+
+def test_no_time_constant_is_no_average() -> None:
+    smoother = Smoother(0.0)
+    assert [smoother.add(1, t, float(t)) for t in range(5)] == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+@given(st.lists(st.integers(0, 40_000_000), min_size=6, max_size=6))
+def test_stages_are_consecutive_and_sum_to_the_age(steps: list[int]) -> None:
+    times = [9_000_000_000_000_123]
+    for step in steps:
+        times.append(times[-1] + step)
+    packet = msgspec.structs.replace(_packet(), t_capture_ns=times[0], t_send_ns=times[1])
+    found = msgspec.structs.astuple(stages(packet, Marks(*times[2:6]), times[6]))
+    assert sum(found) == pytest.approx((times[6] - times[0]) / 1e6, abs=1e-6)
+    assert list(found) == pytest.approx([(b - a) / 1e6 for a, b in pairwise(times)], abs=1e-9)
+
+
+def test_the_message_says_what_is_known_and_null_for_the_rest() -> None:
+    readout, concepts, heads = _model(3)
+    packet = _packet(77)
+    stages_ms = stages(packet, Marks(*(packet.t_send_ns + step for step in (1, 2, 3, 4))), packet.t_send_ns + 5)
+
+    def said(verdict: Verdict, smoothed: float | None, level_dbfs: float | None) -> object:
+        context = Context(packet, "agcm-live@0123456789ab", "onnxruntime/fp32", level_dbfs, Drops(stale=4))
+        return message(verdict, context, smoothed, stages_ms, packet.t_send_ns + 5, "2026-01-01T00:00:00Z")
+
+    there = said(scored(3, readout, concepts, heads, _place()), 0.5, -31.4159)
+    assert (there.seq, there.source, there.face, there.status) == (77, "camera-0", 3, "tracked")
+    assert (there.smoothed, there.audio, there.uncertainty) == (0.5, {"level_dbfs": -31.42}, None)
+    assert there.dropped.stale == 4
+    for verdict, face, status in ((NOBODY, 0, "no_face"), (unsure(2), 2, "low_quality")):
+        other = said(verdict, None, None)
+        assert (other.face, other.status) == (face, status)
+        assert (other.score, other.base, other.smoothed, other.expression, other.audio) == (None,) * 5
+        assert other.contributions == ()
