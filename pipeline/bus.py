@@ -2,7 +2,8 @@
 
 Start-up is a handshake: a Publisher sees who subscribes (its socket is XPUB), so no first message is lost and
 nobody sleeps. A topic with `keep_latest` on a lossy Publisher gives way when its reader is slow; everything else
-waits for the reader. What was lost is counted at the reader from the gaps in seq.
+waits for the reader. What was lost is counted at the reader from the gaps in seq. A reader acknowledges the end of a
+stream, and the sender stays until then: ZeroMQ forgets what waits in the pipe of a sender that has gone.
 
 One object belongs to one thread.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import socket as os_socket
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ from typing import Self
 import zmq
 
 from pipeline.clock import NS_PER_S, StopFlag, now_ns
-from pipeline.messages import TOPICS, Wire, decode, encode, topic_of
+from pipeline.messages import TOPICS, StreamEnd, Wire, counted_by, decode, encode, topic_of
 
 __all__ = ["BusError", "Publisher", "Received", "StopFlag", "Subscriber", "WorkerError", "bind", "reachable"]
 
@@ -28,7 +29,9 @@ CHECK_STOP_MS = 50
 FRAMES_SENT_AHEAD = 4  # what a Publisher holds for a reader; small because it may be whole pictures
 FRAMES_RECEIVED_AHEAD = 16  # a reader that stalls for half a second still finds the newest picture
 MESSAGES_AHEAD = 100_000  # small messages wait here rather than get lost
-FLUSH_MS = 10_000  # how long close() waits for a reader to take what it was promised
+END_READ_S = 10.0  # how long close() waits for readers to take the end of a stream
+FLUSH_MS = 500  # how long close() waits for whatever else is on its way
+END_TOPIC = topic_of(StreamEnd).name.encode()
 DRAIN_LIMIT = 1_000  # a sender faster than the reader must not keep it draining
 
 
@@ -125,18 +128,24 @@ class Publisher(_Socket):
 
     def __init__(self, endpoint: str, *, bind: bool, lossless: bool) -> None:
         self._lossless = lossless
-        self._subscriptions: set[bytes] = set()
+        self._subscriptions: Counter[bytes] = Counter()
+        self._end_unread_by = 0
         # A forwarder always reads, and what goes through it is small.
         ahead = FRAMES_SENT_AHEAD if bind else MESSAGES_AHEAD
-        options = {zmq.SNDHWM: ahead, zmq.SNDTIMEO: CHECK_STOP_MS, zmq.LINGER: FLUSH_MS, zmq.XPUB_NODROP: 1}
+        options = {zmq.SNDHWM: ahead, zmq.SNDTIMEO: CHECK_STOP_MS, zmq.LINGER: FLUSH_MS}
+        options |= {zmq.XPUB_NODROP: 1, zmq.XPUB_VERBOSER: 1}
         super().__init__(zmq.XPUB, endpoint, bind, options)
 
     def wait_for_subscriber(self, topic: str, stop: StopFlag | None, timeout_s: float) -> bool:
         """Wait until somebody has subscribed to `topic`; False after `timeout_s` or when `stop` is set."""
+        wanted = topic.encode()
+        return self._wait_until(lambda: any(map(wanted.startswith, +self._subscriptions)), timeout_s, stop)
+
+    def _wait_until(self, reached: Callable[[], bool], timeout_s: float, stop: StopFlag | None = None) -> bool:
         deadline_ns = now_ns() + round(timeout_s * NS_PER_S)
         while True:
             self._read_subscriptions()
-            if any(topic.encode().startswith(prefix) for prefix in self._subscriptions):
+            if reached():
                 return True
             if now_ns() >= deadline_ns or (stop is not None and stop.is_set()):
                 return False
@@ -145,10 +154,9 @@ class Publisher(_Socket):
     def _read_subscriptions(self) -> None:
         while self._socket.poll(0):
             note = self._socket.recv()
-            if note[:1] == b"\x01":
-                self._subscriptions.add(note[1:])
-            elif note[:1] == b"\x00":
-                self._subscriptions.discard(note[1:])
+            self._subscriptions[note[1:]] += 1 if note[:1] == b"\x01" else -1
+            if note == b"\x00" + END_TOPIC:
+                self._end_unread_by -= 1
 
     def send(self, message: Wire, payload: bytes | memoryview | None = None, stop: StopFlag | None = None) -> bool:
         """Send to those who subscribed; False if `stop` was set while it waited for a slow reader.
@@ -156,7 +164,10 @@ class Publisher(_Socket):
         The payload may be reused when this returns. Raises MessageError if payload and type do not fit.
         """
         parts = encode(message, payload)
-        wait = self._lossless or not topic_of(message).keep_latest
+        if isinstance(message, StreamEnd):
+            self._read_subscriptions()
+            self._end_unread_by = self._subscriptions[END_TOPIC]
+        wait = self._lossless or not topic_of(type(message)).keep_latest
         while True:
             try:
                 self._socket.send_multipart(parts, 0 if wait else zmq.NOBLOCK)
@@ -167,6 +178,12 @@ class Publisher(_Socket):
                     return False
             else:
                 return True
+
+    def close(self) -> None:
+        """As of every socket; after the end of a stream, first wait until its readers have it or are gone."""
+        if not self._socket.closed:
+            self._wait_until(lambda: self._end_unread_by <= 0, END_READ_S)
+        super().close()
 
 
 class Subscriber(_Socket):
@@ -212,12 +229,20 @@ class Subscriber(_Socket):
     def _take(self) -> Received:
         parts = self._socket.recv_multipart(copy=False)
         received = Received(*decode([part.buffer for part in parts]))
-        key = _key(received)
-        seq = received.message.seq
+        message = received.message
+        if isinstance(message, StreamEnd):
+            self._count((counted_by(message).name, message.source), message.seq)
+            # Leaving the topic for a moment tells the sender that its end has arrived.
+            self._socket.unsubscribe(END_TOPIC)
+            self._socket.subscribe(END_TOPIC)
+        else:
+            self._count(_key(received), message.seq)
+        return received
+
+    def _count(self, key: tuple[str, str], seq: int) -> None:
         # A seq below the expected one is a sender that started anew: nothing is known to be lost.
         self._lost[key] += max(0, seq - self._expected.get(key, seq))
         self._expected[key] = seq + 1
-        return received
 
     def _pass_over(self, topic: str) -> None:
         waiting = [item for item in self._pending if _key(item)[0] == topic]
@@ -229,4 +254,4 @@ class Subscriber(_Socket):
 
 
 def _key(received: Received) -> tuple[str, str]:
-    return topic_of(received.message).name, received.message.source
+    return topic_of(type(received.message)).name, received.message.source

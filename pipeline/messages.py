@@ -2,17 +2,22 @@
 
 A message is ZeroMQ multipart: [topic, header] or [topic, header, payload]. Headers inside a session are msgpack;
 what users read (`engagement`, `health`, `event`) is JSON. Every header carries `v`; a decoder refuses another
-version and names both. Times are nanoseconds of CLOCK_MONOTONIC.
+version and names both. Times are nanoseconds of CLOCK_MONOTONIC unless said otherwise.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 VERSION = 1
+
+Channel = Literal["video", "audio", "results"]
+Size = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class MessageError(ValueError):
@@ -25,7 +30,11 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     v: int = VERSION
     session: str
     source: str
-    seq: int
+    seq: Count
+
+    def payload_bytes(self) -> int | None:
+        """How long the payload of this message is; None for a type without one."""
+        return None
 
 
 class FramePacket(Wire, frozen=True, kw_only=True):
@@ -37,11 +46,15 @@ class FramePacket(Wire, frozen=True, kw_only=True):
 
     t_capture_ns: int
     t_send_ns: int
-    width_px: int
-    height_px: int
+    width_px: Size
+    height_px: Size
     pixel_format: Literal["gray8"] = "gray8"
-    decode_errors: int = 0
+    decode_errors: Count = 0
     media_ns: int | None = None
+
+    def payload_bytes(self) -> int:
+        """One byte a pixel."""
+        return self.width_px * self.height_px
 
 
 class AudioChunk(Wire, frozen=True, kw_only=True):
@@ -53,10 +66,14 @@ class AudioChunk(Wire, frozen=True, kw_only=True):
     """
 
     t_capture_ns: int
-    sample_rate_hz: int
-    samples: int
-    overflows: int = 0
+    sample_rate_hz: Size
+    samples: Count
+    overflows: Count = 0
     media_ns: int | None = None
+
+    def payload_bytes(self) -> int:
+        """Four bytes a sample."""
+        return 4 * self.samples
 
 
 class StreamEnd(Wire, frozen=True, kw_only=True):
@@ -159,13 +176,13 @@ Message = FramePacket | AudioChunk | StreamEnd | EngagementFrame | Health | Even
 class Topic:
     """A row of TOPICS.
 
-    channel: which socket of a session carries it; one publisher binds or owns each (see bus).
+    channels: the sockets of a session that carry it; the end of a stream travels behind what it ends.
     keep_latest: a slow reader gets the newest and counts what it passed over; otherwise nothing is lost.
     """
 
     name: str
     type: type[Wire]
-    channel: Literal["video", "audio", "results"]
+    channels: tuple[Channel, ...]
     codec: Literal["msgpack", "json"]
     payload: bool
     keep_latest: bool
@@ -174,15 +191,16 @@ class Topic:
 TOPICS: dict[str, Topic] = {
     topic.name: topic
     for topic in (
-        Topic("frame", FramePacket, "video", "msgpack", payload=True, keep_latest=True),
-        Topic("audio", AudioChunk, "audio", "msgpack", payload=True, keep_latest=False),
-        Topic("stream_end", StreamEnd, "video", "msgpack", payload=False, keep_latest=False),
-        Topic("engagement", EngagementFrame, "results", "json", payload=False, keep_latest=False),
-        Topic("health", Health, "results", "json", payload=False, keep_latest=False),
-        Topic("event", Event, "results", "json", payload=False, keep_latest=False),
+        Topic("frame", FramePacket, ("video",), "msgpack", payload=True, keep_latest=True),
+        Topic("audio", AudioChunk, ("audio",), "msgpack", payload=True, keep_latest=False),
+        Topic("stream_end", StreamEnd, ("video", "audio"), "msgpack", payload=False, keep_latest=False),
+        Topic("engagement", EngagementFrame, ("results",), "json", payload=False, keep_latest=False),
+        Topic("health", Health, ("results",), "json", payload=False, keep_latest=False),
+        Topic("event", Event, ("results",), "json", payload=False, keep_latest=False),
     )
 }
 _BY_TYPE = {topic.type: topic for topic in TOPICS.values()}
+_COUNTED_BY_END = {"video": TOPICS["frame"], "audio": TOPICS["audio"]}
 _ENCODE = {"msgpack": msgspec.msgpack.encode, "json": msgspec.json.encode}
 _DECODE = {
     name: (msgspec.msgpack.Decoder if topic.codec == "msgpack" else msgspec.json.Decoder)(topic.type)
@@ -194,21 +212,25 @@ class _Version(msgspec.Struct):
     v: int
 
 
-def topic_of(message: Wire) -> Topic:
+def topic_of(kind: type[Wire]) -> Topic:
     """The row of TOPICS that carries this type."""
-    return _BY_TYPE[type(message)]
+    return _BY_TYPE[kind]
+
+
+def counted_by(end: StreamEnd) -> Topic:
+    """The topic whose messages `end.seq` counts."""
+    return _COUNTED_BY_END[end.stream]
 
 
 def encode(message: Wire, payload: bytes | memoryview | None = None) -> list[bytes | memoryview]:
-    """The parts to send. Raises MessageError if the type wants a payload and has none, or the reverse."""
-    topic = topic_of(message)
-    if topic.payload != (payload is not None):
-        raise MessageError(f"topic {topic.name!r} {'needs a' if topic.payload else 'has no'} payload")
+    """The parts to send. Raises MessageError if the payload is not the one that the message announces."""
+    topic = topic_of(type(message))
+    _check_payload(topic, message, payload)
     head: list[bytes | memoryview] = [topic.name.encode(), _ENCODE[topic.codec](message)]
     return head if payload is None else [*head, payload]
 
 
-def decode(parts: list[bytes] | list[memoryview]) -> tuple[Wire, memoryview | None]:
+def decode(parts: Sequence[bytes | memoryview]) -> tuple[Wire, memoryview | None]:
     """The message and its payload. Raises MessageError on anything but a whole message of this version."""
     if len(parts) < 2:
         raise MessageError(f"a message has a topic and a header, got {len(parts)} part(s)")
@@ -220,20 +242,35 @@ def decode(parts: list[bytes] | list[memoryview]) -> tuple[Wire, memoryview | No
         raise MessageError(f"topic {name!r} has {2 + topic.payload} parts, got {len(parts)}")
     try:
         message = _DECODE[name].decode(parts[1])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MessageError(_explain(topic, parts[1], error)) from error
     if message.v != VERSION:
-        raise MessageError(f"topic {name!r} has version {message.v}; this program reads version {VERSION}")
-    return message, memoryview(parts[2]) if topic.payload else None
+        raise MessageError(_other_version(topic, message.v))
+    payload = memoryview(parts[2]) if topic.payload else None
+    _check_payload(topic, message, payload)
+    return message, payload
 
 
-def _explain(topic: Topic, header: bytes | memoryview, error: msgspec.MsgspecError) -> str:
+def _check_payload(topic: Topic, message: Wire, payload: bytes | memoryview | None) -> None:
+    wanted = message.payload_bytes()
+    found = None if payload is None else memoryview(payload).nbytes
+    if found != wanted:
+        raise MessageError(f"topic {topic.name!r} takes {_size(wanted)} as its payload, got {_size(found)}")
+
+
+def _size(count: int | None) -> str:
+    return "nothing" if count is None else f"{count} bytes"
+
+
+def _other_version(topic: Topic, found: int) -> str:
+    return f"topic {topic.name!r} has version {found}; this program reads version {VERSION}"
+
+
+def _explain(topic: Topic, header: bytes | memoryview, error: Exception) -> str:
     """A version difference explains a header that does not fit better than the first field that differs."""
     reader = msgspec.msgpack if topic.codec == "msgpack" else msgspec.json
     try:
         found = reader.decode(header, type=_Version).v
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         found = VERSION
-    if found != VERSION:
-        return f"topic {topic.name!r} has version {found}; this program reads version {VERSION}"
-    return f"topic {topic.name!r}: {error}"
+    return f"topic {topic.name!r}: {error}" if found == VERSION else _other_version(topic, found)
