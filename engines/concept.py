@@ -61,7 +61,7 @@ def read(tensors: Tensors, heads: HeadSpec) -> tuple[ConceptReadout, ...]:
     if not fits or maps.ndim != 4 or maps.shape[:2] != activation.shape:
         shapes = ", ".join(str(each.shape) for each in (activation, active, inactive, maps))
         raise EngineError(f"the heads are {concepts} concepts x {columns} outputs, the tensors {shapes}: not one model")
-    at = peaks(maps.reshape(-1, *maps.shape[2:])).reshape(*activation.shape, 2)
+    at = peaks(maps.reshape(activation.size, *maps.shape[2:])).reshape(*activation.shape, 2)
     return tuple(_readout(*face, heads) for face in zip(activation, active, inactive, at, strict=True))
 
 
@@ -90,7 +90,7 @@ def peaks(maps: Floats) -> Floats:
     The highest cell, refined to the weighted centre of the 3 x 3 cells around it; cells beyond the border weigh 0.
     """
     count, height, width = maps.shape
-    row, column = np.divmod(maps.reshape(count, -1).argmax(axis=1), width)
+    row, column = np.divmod(maps.reshape(count, height * width).argmax(axis=1), width)
     window = np.arange(3)
     rows, columns = row[:, None, None] + window[:, None], column[:, None, None] + window
     around = np.pad(maps, ((0, 0), (1, 1), (1, 1)))[np.arange(count)[:, None, None], rows, columns]

@@ -29,7 +29,7 @@ def similarity(points: Points, size_px: int) -> Affine:
     target = (TEMPLATE[:, 0].astype(np.float64) + 1j * TEMPLATE[:, 1]) * size_px
     centred = source - source.mean()
     spread = float(np.sum(np.abs(centred) ** 2))
-    if spread <= 0.0:
+    if not spread > 0.0:  # also when a coordinate is NaN
         raise ValueError("the five points coincide: no similarity maps them to a face")
     a = np.sum(np.conj(centred) * (target - target.mean())) / spread
     b = target.mean() - a * source.mean()

@@ -1,0 +1,159 @@
+"""Choosing an engine: by name without fallback, or by measurement."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+
+from engines.backends import BACKENDS, TOLERANCE, Candidate, Choice, choose, disagreement, load
+from engines.base import Array, EngineError
+from engines.spec import ModelFile
+
+HAS_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+needs_bf16 = pytest.mark.skipif(not HAS_BF16, reason="this CPU has no bf16")
+
+
+@pytest.fixture
+def sample() -> dict[str, Array]:
+    ramp = np.linspace(-1, 1, 112, dtype=np.float32)
+    return {"crop": np.ascontiguousarray(np.broadcast_to(ramp, (1, 1, 112, 112)))}
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    """Make `import library` fail as it does where the library is not installed."""
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, BACKENDS[library].module, raising=False)
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "torch", "nonsense"])
+def test_a_backend_that_this_version_lacks_is_named_with_those_it_has(
+    name: str, tiny: ModelFile, sample: dict[str, Array]
+) -> None:
+    with pytest.raises(EngineError, match=f"this version has no '{name}' engine; it has onnxruntime, openvino") as told:
+        load(name, tiny, None, 1, sample)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", list(BACKENDS))
+def test_a_named_backend_that_is_not_installed_says_what_to_install(
+    name: str, tiny: ModelFile, sample: dict[str, Array], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide(monkeypatch, name)
+    with pytest.raises(
+        EngineError, match=f"engine {name} cannot load .*; install it with: pip install '{name}"
+    ) as told:
+        load(name, tiny, None, 1, sample)
+    assert "\n" not in str(told.value)
+
+
+def test_auto_takes_what_is_there_and_says_what_is_not(
+    tiny: ModelFile, sample: dict[str, Array], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide(monkeypatch, "openvino")
+    chosen = choose("auto", tiny, None, 1, sample)
+    assert chosen.engine.backend == "onnxruntime/fp32"
+    assert {row.name for row in chosen.choice.others} == {"openvino/fp32", "openvino/bf16"}
+    assert "not openvino/fp32: engine openvino cannot load" in chosen.choice.summary()
+    chosen.engine.close()
+
+
+def test_auto_without_any_library_names_them_all(
+    tiny: ModelFile, sample: dict[str, Array], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in BACKENDS:
+        hide(monkeypatch, name)
+    with pytest.raises(EngineError, match=r"onnxruntime cannot load .*openvino cannot load"):
+        load("auto", tiny, None, 1, sample)
+
+
+def test_a_precision_that_no_backend_has_is_refused(tiny: ModelFile, sample: dict[str, Array]) -> None:
+    with pytest.raises(EngineError, match="onnxruntime has no precision 'bf16'; it has fp32"):
+        load("onnxruntime", tiny, "bf16", 1, sample)
+    with pytest.raises(EngineError, match="auto has no precision 'int3'; it has bf16, fp32"):
+        load("auto", tiny, "int3", 1, sample)
+
+
+def test_no_threads_are_refused(tiny: ModelFile, sample: dict[str, Array]) -> None:
+    with pytest.raises(EngineError, match="at least 1 thread, got 0"):
+        load("auto", tiny, None, 0, sample)
+
+
+@pytest.mark.parametrize("name", list(BACKENDS))
+def test_a_file_that_is_no_network_is_one_clear_line(
+    name: str, tiny: ModelFile, sample: dict[str, Array], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"not a network")
+    with pytest.raises(EngineError, match=f"{name} cannot load .*model.onnx") as told:
+        load(name, ModelFile(path, tiny.manifest), "fp32", 1, sample)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", list(BACKENDS))
+def test_a_network_without_an_output_of_the_manifest_is_refused(
+    name: str, detector_file: ModelFile, tiny: ModelFile, sample: dict[str, Array]
+) -> None:
+    with pytest.raises(EngineError, match="has no output activation, active"):
+        load(name, ModelFile(detector_file.path, tiny.manifest), "fp32", 1, sample)
+
+
+def test_auto_takes_the_fastest_that_it_measured(tiny: ModelFile, sample: dict[str, Array]) -> None:
+    chosen = choose("auto", tiny, None, 1, sample)
+    taken, others = chosen.choice.taken, chosen.choice.others
+    assert chosen.engine.backend == taken.name
+    assert {taken.name, *(row.name for row in others)} == {"onnxruntime/fp32", "openvino/fp32", "openvino/bf16"}
+    assert all(taken.median_ms <= row.median_ms for row in others if not row.passed_over)
+    assert chosen.choice.summary().startswith(f"engine: {taken.name} (")
+    chosen.engine.close()
+
+
+def test_auto_keeps_to_the_precision_that_is_asked_for(tiny: ModelFile, sample: dict[str, Array]) -> None:
+    chosen = choose("auto", tiny, "fp32", 1, sample)
+    assert chosen.choice.taken.precision == "fp32"
+    assert {row.precision for row in chosen.choice.others} == {"fp32"}
+    chosen.engine.close()
+
+
+@needs_bf16
+@pytest.mark.parametrize("name", ["auto", "openvino"])
+def test_bf16_that_changes_the_activations_is_passed_over(
+    name: str, sample: dict[str, Array], touchy: ModelFile
+) -> None:
+    chosen = choose(name, touchy, None, 1, sample)
+    (bf16,) = (row for row in chosen.choice.others if row.precision == "bf16")
+    assert "activation is" in bf16.passed_over
+    assert f"not openvino/bf16: {bf16.passed_over}" in chosen.choice.summary()
+    chosen.engine.close()
+
+
+@needs_bf16
+def test_bf16_by_name_is_taken_as_it_is(sample: dict[str, Array], touchy: ModelFile) -> None:
+    engine = load("openvino", touchy, "bf16", 1, sample)
+    assert engine.backend == "openvino/bf16"
+    engine.close()
+
+
+def test_agreement_is_judged_by_the_probabilities() -> None:
+    reference = {"activation": np.array([[0.5, 0.5]]), "active": np.array([[1.0, 1.0]])}
+    near = {"activation": reference["activation"] + 0.9 * TOLERANCE["activation"], "active": np.array([[1.0, 1.1]])}
+    far = {**near, "activation": reference["activation"] + [[0.0, 1.1 * TOLERANCE["activation"]]]}
+    broken = {**near, "active": np.array([[1.0, np.nan]])}
+    assert disagreement(reference, reference) == ""
+    assert disagreement(near, reference) == ""
+    assert disagreement(far, reference) == "activation is 0.022 off fp32, more than 0.02"
+    assert disagreement(broken, reference) == "active is not finite"
+
+
+def test_the_summary_is_one_line_with_the_fastest_first() -> None:
+    taken = Candidate("openvino", "bf16", 0.91)
+    others = (Candidate("onnxruntime", "fp32", 1.62), Candidate("openvino", "fp32", 1.33))
+    assert Choice(taken, others).summary() == (
+        "engine: openvino/bf16 (0.9 ms; openvino/fp32 1.3, onnxruntime/fp32 1.6)"
+    )
+    assert Choice(taken, ()).summary() == "engine: openvino/bf16 (0.9 ms)"
+    without = (Candidate("onnxruntime", "fp32", passed_over="not installed"),)
+    assert Choice(taken, without).summary() == "engine: openvino/bf16 (0.9 ms; not onnxruntime/fp32: not installed)"

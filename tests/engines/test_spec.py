@@ -1,0 +1,98 @@
+"""A model folder is used only if its parts are there and belong together."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engines.spec import MODELS_DIR, Manifest, ManifestError, ModelFile, available, load_model_file
+
+
+@pytest.fixture
+def models(tiny: ModelFile, tmp_path: Path) -> Path:
+    """A models folder with a copy of the tiny model, to be spoilt."""
+    shutil.copytree(tiny.path.parent, tmp_path / "tiny")
+    return tmp_path
+
+
+def edit(models: Path, **changes: object) -> None:
+    """Change entries of the manifest; None removes one."""
+    path = models / "tiny" / "manifest.json"
+    content = msgspec.json.decode(path.read_bytes(), type=dict[str, object])
+    content.update(changes)
+    path.write_bytes(msgspec.json.encode({key: value for key, value in content.items() if value is not None}))
+
+
+def refusal(models: Path, name: str = "tiny") -> str:
+    with pytest.raises(ManifestError) as told:
+        load_model_file(name, models)
+    assert "\n" not in str(told.value)
+    return str(told.value)
+
+
+@pytest.mark.parametrize("name", available())
+def test_every_shipped_model_is_whole(name: str) -> None:
+    model = load_model_file(name)
+    assert model.manifest.name == name
+    assert model.path.parent == MODELS_DIR / name
+
+
+def test_a_good_folder_loads(models: Path, tiny: ModelFile) -> None:
+    model = load_model_file("tiny", models)
+    assert model.manifest == tiny.manifest
+    assert model.manifest.identity == f"tiny@{tiny.manifest.sha256[:12]}"
+
+
+def test_an_unknown_model_is_told_which_there_are(models: Path, tmp_path: Path) -> None:
+    assert "unknown model 'huge'" in refusal(models, "huge")
+    assert "available: tiny" in refusal(models, "huge")
+    assert "available: none" in refusal(tmp_path / "nowhere", "huge")
+
+
+def test_a_network_that_was_changed_is_refused(models: Path) -> None:
+    path = models / "tiny" / "model.onnx"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert "model.onnx does not match its manifest (sha256" in refusal(models)
+
+
+def test_a_missing_network_is_refused(models: Path) -> None:
+    (models / "tiny" / "model.onnx").unlink()
+    assert "model 'tiny' is incomplete" in refusal(models)
+
+
+def test_a_manifest_that_is_no_json_is_refused(models: Path) -> None:
+    (models / "tiny" / "manifest.json").write_text('{"name": "ti')
+    assert "manifest.json is not a valid manifest" in refusal(models)
+
+
+def test_unknown_and_missing_entries_are_refused(models: Path) -> None:
+    edit(models, flavour="sweet")
+    assert "flavour" in refusal(models)
+    edit(models, flavour=None, sha256=None)
+    assert "sha256" in refusal(models)
+
+
+def test_heads_that_do_not_fit_are_refused(models: Path, tiny: ModelFile) -> None:
+    heads = tiny.manifest.heads
+    assert heads is not None
+    edit(models, heads=msgspec.structs.replace(heads, mean=heads.mean[1:]))
+    assert "3 rows for 4 concepts" in refusal(models)
+    content = msgspec.to_builtins(heads)
+    edit(models, heads={**content, "base": content["base"][1:]})
+    assert "need 4 numbers, score first" in refusal(models)
+    edit(models, heads={**content, "mean": [row[1:] for row in content["mean"]]})
+    assert "need 4 numbers, score first" in refusal(models)
+
+
+def test_a_crop_that_cannot_be_normalised_is_refused(models: Path) -> None:
+    edit(models, crop={"size_px": 112, "mean": 0.5, "std": 0.0})
+    assert "std > 0" in refusal(models)
+
+
+def test_a_manifest_survives_its_own_file(tiny: ModelFile) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(tiny.manifest), type=Manifest) == tiny.manifest
