@@ -1,0 +1,194 @@
+"""Worker: frames and sound in, engagement out.
+
+in: frame, stream_end (video); audio, stream_end (audio). out: engagement, health, event. owns: the networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from engines.base import EngineError
+from engines.concept import ConceptReadout, read
+from engines.face import Face, FaceCrop, FaceFinder, FaceSettings, align
+from engines.preprocess import Luma, to_tensor
+from pipeline.bus import Publisher, Received, Subscriber, WorkerError
+from pipeline.clock import StopFlag, WallClock, now_ns
+from pipeline.config import FaceConfig, Link, LiveConfig
+from pipeline.messages import Drops, EngagementFrame, FramePacket, StreamEnd
+from pipeline.networks import Networks, load
+from pipeline.readout import NOBODY, Context, Marks, Place, Smoother, Verdict, message, scored, stages, unsure
+from pipeline.report import Reporter
+from pipeline.sound import Sound
+
+WAIT_MS = 50
+SMALLEST_PX = 16
+
+
+@dataclass(slots=True)
+class Account:
+    """Where every captured frame went: captured == published + stale, at any time.
+
+    A sender that starts anew counts from 0 again. Frames sent before this worker started count as stale.
+    """
+
+    published: int = 0
+    stale: int = 0
+    decode: int = 0
+    _next_seq: int = 0
+    _sender_decode: int = 0
+
+    def take(self, packet: FramePacket) -> Drops:
+        """The losses up to this frame, which is going to be published."""
+        if packet.seq < self._next_seq:
+            self._next_seq = self._sender_decode = 0
+        self.stale += packet.seq - self._next_seq
+        self.decode += packet.decode_errors - self._sender_decode
+        self.published += 1
+        self._next_seq, self._sender_decode = packet.seq + 1, packet.decode_errors
+        return self.drops
+
+    def end(self, sent: int) -> None:
+        """The sender is done; it had sent this many frames."""
+        self.stale += max(0, sent - self._next_seq)
+
+    @property
+    def drops(self) -> Drops:
+        return Drops(stale=self.stale, decode=self.decode)
+
+    def __str__(self) -> str:
+        captured = self.published + self.stale
+        return f"captured {captured} = published {self.published} + stale {self.stale}, decode errors {self.decode}"
+
+
+class Analyzer:
+    """One stream of frames -> results. The state is the faces that are followed, their averages and the account."""
+
+    def __init__(self, cfg: LiveConfig, networks: Networks) -> None:
+        self._networks = networks
+        self._finder = FaceFinder(networks.detector, face_settings(cfg.face))
+        self._smoother = Smoother(cfg.readout.smoothing_s)
+        self._wall = WallClock()
+        self.account = Account()
+
+    def results(self, received: Received, t_ns: int, level: float | None, received_ns: int) -> list[EngagementFrame]:
+        """One result per face of a frame, at least one. t_ns: its time for whatever happens over time.
+
+        Raises WorkerError if an engine fails or the picture cannot be used.
+        """
+        packet, luma = picture(received)
+        try:
+            found = self._finder.locate(luma, t_ns).faces
+            located_ns = now_ns()
+            good = [face for face in found if face.status == "tracked"]
+            crops = [align(luma, face, self._networks.crop.size_px) for face in good]
+            aligned_ns = now_ns()
+            readouts = self._infer(crops)
+        except EngineError as error:
+            raise WorkerError(f"analyze: {error}") from error
+        marks = Marks(received_ns, located_ns, aligned_ns, now_ns())
+        tracked = self._verdicts(good, crops, readouts, packet)
+        verdicts = [tracked.get(face.id) or unsure(face.id) for face in found] or [NOBODY]
+        engine = self._networks.model
+        context = Context(packet, engine.manifest.identity, engine.backend, level, self.account.take(packet))
+        smoothed = [
+            None if each.score is None else self._smoother.add(each.face, t_ns, each.score) for each in verdicts
+        ]
+        wall_time = self._wall.iso(packet.t_capture_ns)
+        t_publish_ns = now_ns()
+        stages_ms = stages(packet, marks, t_publish_ns)
+        return [
+            message(each, context, value, stages_ms, t_publish_ns, wall_time)
+            for each, value in zip(verdicts, smoothed, strict=True)
+        ]
+
+    def _infer(self, crops: Sequence[FaceCrop]) -> tuple[ConceptReadout, ...]:
+        if not crops:
+            return ()
+        tensor = to_tensor(np.stack([crop.luma for crop in crops]), self._networks.crop)
+        return read(self._networks.model.infer({"crop": tensor}), self._networks.heads)
+
+    def _verdicts(
+        self, faces: Sequence[Face], crops: Sequence[FaceCrop], readouts: Sequence[ConceptReadout], packet: FramePacket
+    ) -> dict[int, Verdict]:
+        networks = self._networks
+        places = [Place(crop.affine, networks.crop.size_px, packet.width_px, packet.height_px) for crop in crops]
+        return {
+            face.id: scored(face.id, readout, networks.concepts, networks.heads, place)
+            for face, readout, place in zip(faces, readouts, places, strict=True)
+        }
+
+
+def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
+    """Analyse until the video ends or `stop` is set. Raises WorkerError."""
+    with ExitStack() as stack:
+        results = stack.enter_context(Publisher(link.results_in, bind=False, lossless=True))
+        reporter = Reporter(link.session, "analyze", results)
+        results.wait_for_subscriber("health", stop, timeout_s=1.0)
+        reporter.enter("starting")
+        networks = load(cfg)
+        stack.callback(networks.close)
+        at_full_speed = cfg.capture.pace == "max"
+        video = stack.enter_context(Subscriber(link.video, ("frame", "stream_end")))
+        has_sound = cfg.capture.mic != "none"
+        audio = stack.enter_context(Subscriber(link.audio, ("audio", "stream_end"))) if has_sound else None
+        sound = Sound(audio, in_file_time=at_full_speed)
+        analyzer = Analyzer(cfg, networks)
+        for notice in networks.notices:
+            reporter.event("notice", notice)
+        reporter.enter("ready")
+        ended = False
+        while not ended and not stop.is_set():
+            received = video.receive(WAIT_MS) if at_full_speed else video.receive_latest("frame", WAIT_MS)
+            received_ns = now_ns()
+            sound.drain()
+            if received is not None and isinstance(received.message, FramePacket):
+                t_ns = frame_time_ns(received.message, at_full_speed)
+                for result in analyzer.results(received, t_ns, sound.level_dbfs(t_ns, stop), received_ns):
+                    results.send(result, stop=stop)
+                reporter.handled((result.t_publish_ns - result.t_capture_ns) / 1e6)
+            elif received is not None and isinstance(received.message, StreamEnd):
+                analyzer.account.end(received.message.seq)
+                ended = True
+            reporter.tick(losses(analyzer.account))
+        reporter.enter("ended", losses(analyzer.account))
+        reporter.event("ended", f"{'' if ended else 'stopped: '}{analyzer.account}")
+
+
+def losses(account: Account) -> dict[str, int]:
+    """Drops by reason, as health messages say them."""
+    return {"stale": account.stale, "decode": account.decode}
+
+
+def frame_time_ns(packet: FramePacket, in_file_time: bool) -> int:
+    """The time of a frame: its place in the file when that is what must come out the same every time."""
+    return packet.media_ns if in_file_time and packet.media_ns is not None else packet.t_capture_ns
+
+
+def picture(received: Received) -> tuple[FramePacket, Luma]:
+    """The packet and its luma plane [H, W]. Raises WorkerError if it is too small for a face."""
+    packet = received.message
+    if not isinstance(packet, FramePacket) or received.payload is None:
+        raise TypeError(f"expected a frame, got {type(packet).__name__}")
+    if min(packet.width_px, packet.height_px) < SMALLEST_PX:
+        size = f"{packet.width_px}x{packet.height_px}"
+        raise WorkerError(f"the pictures of {packet.source} are {size}: a face needs {SMALLEST_PX} pixels or more", 2)
+    return packet, np.frombuffer(received.payload, np.uint8).reshape(packet.height_px, packet.width_px)
+
+
+def face_settings(face: FaceConfig) -> FaceSettings:
+    """The settings of the face finder. Raises WorkerError if they are impossible."""
+    try:
+        return FaceSettings(
+            detect_px=face.longest_px,
+            redetect_s=face.redetect_s,
+            new_confidence=face.threshold,
+            keep_confidence=min(FaceSettings().keep_confidence, face.threshold),
+            min_eyes_px=face.min_eye_distance_px,
+            max_faces=face.max_faces,
+        )
+    except ValueError as error:
+        raise WorkerError(f"configuration, [face]: {error}", 2) from error

@@ -1,0 +1,65 @@
+"""The networks of a session: found, checked, chosen for this machine and warm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from engines.backends import choose
+from engines.base import Array, Engine, EngineError
+from engines.preprocess import Luma, to_tensor
+from engines.spec import ConceptSpec, CropSpec, HeadSpec, ManifestError, load_model_file
+from pipeline.bus import WorkerError
+from pipeline.config import LiveConfig
+
+DETECTOR = "centerface"
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """The compiled networks of a session, and why these; concepts, heads and crop are those of the concept model."""
+
+    detector: Engine
+    model: Engine
+    concepts: tuple[ConceptSpec, ...]
+    heads: HeadSpec
+    crop: CropSpec
+    notices: tuple[str, ...]
+
+    def close(self) -> None:
+        self.detector.close()
+        self.model.close()
+
+
+def load(cfg: LiveConfig) -> Networks:
+    """Load and warm up both networks. Raises WorkerError, the user's to mend, if one cannot be had."""
+    engine = cfg.engine
+    try:
+        model = load_model_file(engine.model)
+        heads, crop = model.manifest.heads, model.manifest.crop
+        if heads is None or crop is None:
+            raise WorkerError(f"model {engine.model!r} is no concept model: its manifest has no heads or no crop", 2)
+        detector = choose(engine.backend, load_model_file(DETECTOR), "fp32", engine.threads, {"luma": _sight(cfg)})
+        concepts = choose(engine.backend, model, engine.precision, engine.threads, {"crop": _sample(crop)})
+    except (ManifestError, EngineError) as error:
+        raise WorkerError(str(error), 2) from error
+    notices = (concepts.choice.summary(), f"detector: {detector.engine.backend}")
+    return Networks(detector.engine, concepts.engine, model.manifest.concepts, heads, crop, notices)
+
+
+def _texture(rows: int, columns: int) -> Luma:
+    """A picture with soft shades, to choose an engine on: the same every time."""
+    coarse = np.random.default_rng(0).integers(0, 256, (8, 8)).astype(np.uint8)
+    return np.asarray(cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+
+
+def _sight(cfg: LiveConfig) -> Array:
+    """What the detector sees of a 4:3 picture: float32 [1, 1, H, W]."""
+    side = max(32, round(cfg.face.longest_px / 32) * 32)
+    return _texture(max(32, round(side * 0.75 / 32) * 32), side)[None, None].astype(np.float32)
+
+
+def _sample(crop: CropSpec) -> Array:
+    return to_tensor(_texture(crop.size_px, crop.size_px)[None], crop)
