@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
+import math
+import tomllib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, get_args, get_origin
 
 import msgspec
 
 DEFAULT_FILE = Path(__file__).with_name("live.toml")
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class ConfigError(ValueError):
@@ -22,7 +32,7 @@ class SessionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     purpose: str = ""
     consent: str = ""
-    duration_s: float = 0.0
+    duration_s: NotNegative = 0.0
 
 
 class CaptureConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,13 +43,13 @@ class CaptureConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reconnect_s: how long a lost camera is looked for before the worker gives up.
     """
 
-    camera: str = "0"
+    camera: Name = "0"
     mic: str = ""
     pace: Literal["realtime", "max"] = "realtime"
-    width_px: int = 640
-    height_px: int = 480
-    fps_hz: float = 30.0
-    reconnect_s: float = 30.0
+    width_px: Count = 640
+    height_px: Count = 480
+    fps_hz: NotNegative = 30.0
+    reconnect_s: NotNegative = 30.0
 
 
 class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,10 +57,10 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: per network.
     """
 
-    model: str = "agcm-live"
-    backend: str = "auto"
+    model: Name = "agcm-live"
+    backend: Name = "auto"
     precision: str = ""
-    threads: int = 1
+    threads: AtLeastOne = 1
 
 
 class FaceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,23 +68,23 @@ class FaceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     redetect_s: time between key frames while every face is tracked. min_eye_distance_px: below it `low_quality`.
     """
 
-    max_faces: int = 4
-    longest_px: int = 320
-    threshold: float = 0.5
-    redetect_s: float = 0.33
-    min_eye_distance_px: float = 12.0
+    max_faces: AtLeastOne = 4
+    longest_px: Annotated[int, msgspec.Meta(ge=32)] = 320
+    threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.5
+    redetect_s: Positive = 0.33
+    min_eye_distance_px: NotNegative = 12.0
 
 
 class ReadoutConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """smoothing_s: time constant of `smoothed`, an exponential average per face that a gap starts anew."""
 
-    smoothing_s: float = 0.5
+    smoothing_s: NotNegative = 0.5
 
 
 class OutputConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """bind: the ZeroMQ endpoint of results, health and events. record: folder for the session, "" for none."""
 
-    bind: str = "tcp://127.0.0.1:5570"
+    bind: Name = "tcp://127.0.0.1:5570"
     record: str = ""
 
 
@@ -100,3 +110,76 @@ class Link(msgspec.Struct, frozen=True):
     video: str
     audio: str
     results_in: str
+
+
+def load(path: Path | None = None, overrides: Sequence[str] = ()) -> LiveConfig:
+    """The defaults, changed by a TOML file and then by overrides such as "face.max_faces=2".
+
+    Raises ConfigError, one line that names the setting.
+    """
+    config = LiveConfig()
+    for section, key, value in _read(path) if path else []:
+        config = _set(config, section, key, value, as_text=False)
+    for override in overrides:
+        config = _set(config, *_parse(override), as_text=True)
+    return _consistent(config)
+
+
+def _read(path: Path) -> list[tuple[str, str, object]]:
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration {path} is not valid TOML: {error}") from error
+    for section, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"setting {section!r} is outside of a section such as [session]")
+        _known(section, LiveConfig.__struct_fields__, "section", "")
+    return [(section, key, value) for section, table in tables.items() for key, value in table.items()]
+
+
+def _parse(override: str) -> tuple[str, str, str]:
+    name, equals, value = override.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (equals and dot and key):
+        raise ConfigError(f"--set takes section.key=value (such as face.max_faces=2), got {override!r}")
+    return section, key, value.strip()
+
+
+def _set(config: LiveConfig, section: str, key: str, value: object, *, as_text: bool) -> LiveConfig:
+    """`config` with one value changed; as_text: the value is text whatever its type, and is read as that type."""
+    _known(section, LiveConfig.__struct_fields__, "section", "")
+    table = getattr(config, section)
+    _known(key, table.__struct_fields__, "setting", f"{section}.")
+    kind = next(field.type for field in msgspec.structs.fields(table) if field.name == key)
+    try:
+        typed = msgspec.convert(value, kind, strict=not as_text)
+    except msgspec.ValidationError as error:
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        reason = f"expected {' or '.join(choices)}" if choices else str(error).replace("`", "")
+        raise ConfigError(f"{section}.{key} = {value!r}: {reason}") from error
+    if isinstance(typed, float) and not math.isfinite(typed):
+        raise ConfigError(f"{section}.{key} = {value!r}: expected a finite number")
+    return msgspec.structs.replace(config, **{section: msgspec.structs.replace(table, **{key: typed})})
+
+
+def _known(name: str, known: Iterable[str], what: str, prefix: str) -> None:
+    known = tuple(known)
+    if name in known:
+        return
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {prefix}{close[0]}?" if close else f"known: {', '.join(known)}"
+    raise ConfigError(f"unknown {what} {prefix}{name}; {hint}")
+
+
+def _consistent(config: LiveConfig) -> LiveConfig:
+    capture = config.capture
+    if capture.camera.isdigit() or capture.camera.startswith("/dev/"):
+        if capture.pace == "max":
+            raise ConfigError(f"capture.pace = 'max' is for media files; camera {capture.camera!r} is a device")
+        if capture.mic == "file":
+            raise ConfigError(
+                f"capture.mic = 'file' is the sound of a media file; camera {capture.camera!r} is a device"
+            )
+    return config
