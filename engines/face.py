@@ -28,8 +28,9 @@ _CROP_PLACES: Points = np.array(
 # How far a detection may lie from a face to be that face, in eye distances: little if the flow says where it went.
 _GATE_FOLLOWED, _GATE_LOST = 0.75, 1.5
 _GATE_ZOOM = 1.7
-# Detections differ from the followed landmarks by about 0.02 eye distances of noise, and by more when the head turned.
-_NOISE, _TURNED, _RUNAWAY = 0.3, 0.06, 0.3
+# Landmarks of the detector differ from picture to picture by about a pixel of the picture that it sees; differences of
+# a few such pixels are a head that turned; by a third of the eye distance, something else than this face was followed.
+_NOISE_PX, _MIN_GAIN, _RUNAWAY = 1.0, 0.25, 0.33
 _SETTLE_S = 0.1
 _CUT_LIKENESS = 0.5
 
@@ -42,9 +43,9 @@ class FaceSettings:
     """Longest side of the picture that the detector sees; larger finds smaller faces and costs its square."""
     redetect_s: float = 0.33
     """Longest time between detections while every face is followed well."""
-    new_confidence: float = 0.5
+    new_confidence: float = 0.4
     """A detection at least this sure starts a face; a face less sure than this is low_quality."""
-    keep_confidence: float = 0.3
+    keep_confidence: float = 0.25
     """A detection at least this sure confirms a face that is followed already."""
     min_quality: float = 0.35
     """Flow of a lower quality is checked by a detection at once."""
@@ -96,7 +97,11 @@ class FaceCrop:
 
 @dataclass(frozen=True, slots=True)
 class _Track:
-    """A known face. pending [5, 2]: what the last detection corrects, not yet applied. view: where to look next."""
+    """A known face.
+
+    pending [5, 2]: what the last detection corrects and is not yet applied. view: where to look in the next picture.
+    sightings: detections that agreed on its landmarks so far.
+    """
 
     id: int
     points: Points
@@ -106,6 +111,7 @@ class _Track:
     view: View | None
     quality: float = 1.0
     confirmed: bool = True
+    sightings: int = 1
 
     @property
     def lost(self) -> bool:
@@ -162,7 +168,8 @@ class FaceFinder:
         settings = self._settings
         found = tuple(d for d in found if np.isfinite(d.points).all() and np.ptp(d.points, axis=0).min() > 0.5)
         pairs = _pair(tracks, found)
-        kept = [_confirm(track, found[pairs[i]]) for i, track in enumerate(tracks) if i in pairs]
+        noise_px = _NOISE_PX * max(self._shape) / settings.detect_px
+        kept = [_confirm(track, found[pairs[i]], noise_px) for i, track in enumerate(tracks) if i in pairs]
         # One missed detection is forgiven if the flow holds, but the face is not scored until it is confirmed.
         kept += [
             replace(track, confirmed=False)
@@ -233,14 +240,19 @@ def _pair(tracks: tuple[_Track, ...], found: tuple[Detection, ...]) -> dict[int,
     return pairs
 
 
-def _confirm(track: _Track, detection: Detection) -> _Track:
-    """The face with what the detection corrects: little of a small difference, which is noise, all of a large one."""
+def _confirm(track: _Track, detection: Detection, noise_px: float) -> _Track:
+    """The face with what the detection corrects: little of a small difference, which is noise, most of a large one.
+
+    The first detections are averaged, so that a face does not start with the error of a single one.
+    """
     wrong = detection.points - track.points
-    error = float(np.sqrt(np.mean(np.sum(wrong**2, axis=1)))) / eye_distance(track.points)
+    error_px = float(np.sqrt(np.mean(np.sum(wrong**2, axis=1))))
     sure = replace(track, box=detection.box, confidence=detection.confidence, confirmed=True)
-    if track.lost or error > _RUNAWAY:
-        return replace(sure, points=detection.points, pending=np.zeros_like(wrong), view=None)
-    return replace(sure, pending=np.float32(min(1.0, max(_NOISE, error / _TURNED))) * wrong)
+    if track.lost or error_px > _RUNAWAY * eye_distance(track.points):
+        return replace(sure, points=detection.points, pending=np.zeros_like(wrong), view=None, sightings=1)
+    turned = error_px**2 / (error_px**2 + (3.0 * noise_px) ** 2)
+    gain = max(_MIN_GAIN, turned, 1.0 / (track.sightings + 1))
+    return replace(sure, pending=np.float32(gain) * wrong, sightings=track.sightings + 1)
 
 
 def _report(track: _Track, shape: tuple[int, ...], settings: FaceSettings) -> Face:
