@@ -143,11 +143,11 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
         ended = False
         while not ended and not stop.is_set():
             received = video.receive(WAIT_MS) if at_full_speed else video.receive_latest("frame", WAIT_MS)
-            received_ns = now_ns()
             sound.drain()
             if received is not None and isinstance(received.message, FramePacket):
                 t_ns = frame_time_ns(received.message, at_full_speed)
-                for result in analyzer.results(received, t_ns, sound.level_dbfs(t_ns, stop), received_ns):
+                level = sound.level_dbfs(t_ns, stop)
+                for result in analyzer.results(received, t_ns, level, received_ns=now_ns()):
                     results.send(result, stop=stop)
                 reporter.handled((result.t_publish_ns - result.t_capture_ns) / 1e6)
             elif received is not None and isinstance(received.message, StreamEnd):

@@ -42,6 +42,7 @@ class Reporter:
 
     def handled(self, age_ms: float | None = None) -> None:
         """One frame, chunk or message is done; `age_ms` from its capture."""
+        self._state = "running"
         self._count += 1
         if age_ms is not None:
             self._ages_ms.add(age_ms)
