@@ -285,13 +285,12 @@ def test_impossible_settings_are_refused(change: dict[str, float]) -> None:
 @pytest.mark.skipif(not CLIP.is_file(), reason="needs shared/clips beside the checkout")
 def test_a_real_person_is_one_face_throughout(detector: Engine) -> None:
     finder = FaceFinder(detector)
-    quads, followed, detected = [], [], 0
+    quads, detected = [], 0
     with av.open(str(CLIP)) as container:
         for i, frame in enumerate(container.decode(video=0)):
             result = finder.locate(frame.to_ndarray(format="gray"), i * 1_000_000_000 // 24)
             assert [(f.id, f.status) for f in result.faces] == [(1, "tracked")]
             quads.append(corners(result.faces[0].points))
-            followed.append(not result.detected)
             detected += result.detected
     assert len(quads) == 472
     assert detected == 59  # one in eight at 24 frames per second
