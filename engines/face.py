@@ -81,7 +81,7 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """The faces of one picture, largest (at the last key frame) first; none if no face is there. detected: key frame."""
+    """The faces of one picture, largest (at the last key frame) first; maybe none. detected: it was a key frame."""
 
     faces: tuple[Face, ...]
     detected: bool
