@@ -7,7 +7,7 @@ from typing import Any
 
 import onnxruntime
 
-from engines.base import Array, EngineError, Tensors, check_inputs, check_outputs
+from engines.base import Array, EngineError, Tensors, check_inputs, check_names
 from engines.spec import Manifest, ModelFile
 
 PRECISIONS = ("fp32",)
@@ -30,10 +30,13 @@ class OnnxRuntimeEngine:
                 str(model.path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime raises a class of its own for each cause
-            raise EngineError(f"onnxruntime cannot load {model.path.name}: {error}") from error
+            raise EngineError(
+                f"onnxruntime cannot load {model.path.parent.name}/{model.path.name}: {_line(error)}"
+            ) from error
         self._manifest = model.manifest
         self._outputs = [spec.name for spec in model.manifest.outputs]
-        check_outputs(model.manifest, {output.name for output in self._session.get_outputs()})
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        check_names(model.manifest, {port.name for port in inputs}, {port.name for port in outputs})
 
     @property
     def manifest(self) -> Manifest:
@@ -50,8 +53,13 @@ class OnnxRuntimeEngine:
         try:
             results = self._session.run(self._outputs, dict(inputs))
         except Exception as error:  # see above
-            raise EngineError(f"onnxruntime failed on {self._manifest.name}: {error}") from error
+            raise EngineError(f"onnxruntime failed on {self._manifest.name}: {_line(error)}") from error
         return dict(zip(self._outputs, results, strict=True))
 
     def close(self) -> None:
         self._session = None
+
+
+def _line(error: Exception) -> str:
+    """ONNX Runtime's message on one line."""
+    return " ".join(str(error).split())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import openvino
 
-from engines.base import Array, EngineError, Tensors, check_inputs, check_outputs
+from engines.base import Array, EngineError, Tensors, check_inputs, check_names
 from engines.spec import Manifest, ModelFile
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
@@ -42,13 +42,11 @@ class OpenVinoEngine:
             self._network: Any = self._core.read_model(model.path)
         except Exception as error:  # openvino raises RuntimeError and others, by cause
             raise self._error("cannot load", error) from error
+        check_names(model.manifest, _names(self._network.inputs), _names(self._network.outputs))
         self._any_shape = self._compile()
         self._first_shape: Any = None
         self._first_shapes: dict[str, tuple[int, ...]] = {}
         self._closed = False
-        compiled = self._any_shape.get_compiled_model()
-        names = {name for output in compiled.outputs for name in output.get_names()}
-        check_outputs(model.manifest, names)
 
     def _compile(self) -> Any:
         """An inference request on a graph for the shapes that the network has now."""
@@ -91,6 +89,11 @@ class OpenVinoEngine:
 
     def _specialise(self, shapes: dict[str, tuple[int, ...]]) -> None:
         """Compile the graph for the shapes of the first call."""
+        for name, shape in shapes.items():
+            own = self._network.input(name).get_partial_shape()
+            # Reshaping would override sizes that the network itself fixes, and answer with memory that is not its own.
+            if not own.compatible(openvino.PartialShape(list(shape))):
+                raise EngineError(f"openvino: {self.manifest.name} takes {name} as {own}, not {list(shape)}")
         try:
             self._network.reshape({name: list(shape) for name, shape in shapes.items()})
         except Exception as error:  # see above
@@ -101,3 +104,7 @@ class OpenVinoEngine:
     def close(self) -> None:
         self._closed = True
         self._any_shape = self._first_shape = self._network = self._core = None
+
+
+def _names(ports: Iterable[Any]) -> set[str]:
+    return {name for port in ports for name in port.get_names()}

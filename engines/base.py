@@ -60,10 +60,9 @@ def check_inputs(manifest: Manifest, inputs: Mapping[str, Array]) -> None:
             )
 
 
-def check_outputs(manifest: Manifest, names: Set[str]) -> None:
-    """Raise EngineError unless the compiled network has every output of the manifest; `names` are its own."""
-    missing = [spec.name for spec in manifest.outputs if spec.name not in names]
+def check_names(manifest: Manifest, inputs: Set[str], outputs: Set[str]) -> None:
+    """Raise EngineError unless a compiled network with these inputs and outputs has those of the manifest."""
+    missing = [f"input {spec.name}" for spec in manifest.inputs if spec.name not in inputs]
+    missing += [f"output {spec.name}" for spec in manifest.outputs if spec.name not in outputs]
     if missing:
-        raise EngineError(
-            f"{manifest.name}: {manifest.file} has no output {', '.join(missing)}; export the model again"
-        )
+        raise EngineError(f"{manifest.name}: {manifest.file} has no {', '.join(missing)}; export the model again")

@@ -93,7 +93,9 @@ def peaks(maps: Floats) -> Floats:
     row, column = np.divmod(maps.reshape(count, height * width).argmax(axis=1), width)
     window = np.arange(3)
     rows, columns = row[:, None, None] + window[:, None], column[:, None, None] + window
-    around = np.pad(maps, ((0, 0), (1, 1), (1, 1)))[np.arange(count)[:, None, None], rows, columns]
+    padded = np.zeros((count, height + 2, width + 2))
+    padded[:, 1:-1, 1:-1] = maps
+    around = padded[np.arange(count)[:, None, None], rows, columns]
     weight = around.sum(axis=(1, 2))
     weight[weight <= 0.0] = 1.0  # an empty map: its first cell stays as it is
     x = column + 0.5 + (around[:, :, 2].sum(axis=1) - around[:, :, 0].sum(axis=1)) / weight

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import openvino
 import pytest
@@ -94,11 +95,23 @@ def test_a_file_that_is_no_network_is_one_clear_line(
 
 
 @pytest.mark.parametrize("name", list(BACKENDS))
-def test_a_network_without_an_output_of_the_manifest_is_refused(
+def test_a_network_that_is_not_the_manifests_is_refused(
     name: str, detector_file: ModelFile, tiny: ModelFile, sample: dict[str, Array]
 ) -> None:
-    with pytest.raises(EngineError, match="has no output activation, active"):
+    with pytest.raises(EngineError, match="has no input crop, output activation, output active"):
         load(name, ModelFile(detector_file.path, tiny.manifest), "fp32", 1, sample)
+
+
+@pytest.mark.parametrize("name", list(BACKENDS))
+def test_a_network_that_cannot_take_the_inputs_is_one_clear_line(
+    name: str, tiny: ModelFile, sample: dict[str, Array]
+) -> None:
+    """The manifest promises any size, the network takes 112 px alone."""
+    inputs = (msgspec.structs.replace(tiny.manifest.inputs[0], shape=(-1, 1, -1, -1)),)
+    loose = ModelFile(tiny.path, msgspec.structs.replace(tiny.manifest, inputs=inputs))
+    with pytest.raises(EngineError, match=f"^{name}.* tiny") as told:
+        load(name, loose, "fp32", 1, {"crop": np.zeros((1, 1, 50, 50), np.float32)})
+    assert "\n" not in str(told.value)
 
 
 def test_auto_takes_the_fastest_that_it_measured(tiny: ModelFile, sample: dict[str, Array]) -> None:
@@ -137,15 +150,20 @@ def test_bf16_by_name_is_taken_as_it_is(sample: dict[str, Array], touchy: ModelF
     engine.close()
 
 
-def test_agreement_is_judged_by_the_probabilities() -> None:
+def test_agreement_is_judged_by_activations_and_score() -> None:
     reference = {"activation": np.array([[0.5, 0.5]]), "active": np.array([[1.0, 1.0]])}
     near = {"activation": reference["activation"] + 0.9 * TOLERANCE["activation"], "active": np.array([[1.0, 1.1]])}
     far = {**near, "activation": reference["activation"] + [[0.0, 1.1 * TOLERANCE["activation"]]]}
     broken = {**near, "active": np.array([[1.0, np.nan]])}
+    scored = {**near, "heads": np.array([[0.6, 7.0]])}
+    shifted = {**near, "heads": np.array([[0.6 + 1.5 * TOLERANCE["score"], 7.0]])}
+    retold = {**near, "heads": np.array([[0.6, 7.1]])}
     assert disagreement(reference, reference) == ""
     assert disagreement(near, reference) == ""
     assert disagreement(far, reference) == "activation is 0.022 off fp32, more than 0.02"
     assert disagreement(broken, reference) == "active is not finite"
+    assert disagreement(shifted, scored) == "score is 0.030 off fp32, more than 0.02"
+    assert disagreement(retold, scored) == ""
 
 
 def test_the_summary_is_one_line_with_the_fastest_first() -> None:
