@@ -289,21 +289,6 @@ def test_a_picture_too_small_for_a_face_is_refused() -> None:
     networks.close()
 
 
-@pytest.mark.parametrize(
-    ("cfg", "text"),
-    [
-        (_config(model="nosuch"), "unknown model 'nosuch'"),
-        (_config(model="centerface"), "no concept model"),
-        (LiveConfig(engine=EngineConfig(model="centerface", backend="nosuch")), "nosuch|no concept model"),
-    ],
-)
-def test_a_model_that_cannot_be_had_is_the_users_to_mend(cfg: LiveConfig, text: str) -> None:
-    with pytest.raises(WorkerError, match=text) as caught:
-        load(cfg)
-    assert caught.value.exit_code == 2
-    assert "\n" not in str(caught.value)
-
-
 @needs_model
 def test_settings_that_cannot_be_are_named() -> None:
     cfg = msgspec.structs.replace(_config(), face=FaceConfig(max_faces=0))

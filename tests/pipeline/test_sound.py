@@ -1,0 +1,85 @@
+"""Sound from its socket, joined with the frames."""
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.bus import Publisher, Subscriber
+from pipeline.clock import now_ns
+from pipeline.messages import AudioChunk, StreamEnd
+from pipeline.sound import Sound
+
+CHUNK_NS = 100_000_000
+
+
+@contextmanager
+def _ends() -> Iterator[tuple[Publisher, Subscriber]]:
+    with tempfile.TemporaryDirectory() as folder:
+        endpoint = f"ipc://{Path(folder) / 'audio'}"
+        with (
+            Publisher(endpoint, bind=True, lossless=True) as sender,
+            Subscriber(endpoint, ("audio", "stream_end")) as inbox,
+        ):
+            assert sender.wait_for_subscriber("audio", None, 5.0)
+            yield sender, inbox
+
+
+def _say(sender: Publisher, seq: int, t_ns: int, media_ns: int | None = None) -> None:
+    samples = np.full(1600, 0.1, np.float32)
+    chunk = AudioChunk(
+        session="s",
+        source="mic-0",
+        seq=seq,
+        t_capture_ns=t_ns,
+        sample_rate_hz=16_000,
+        samples=1600,
+        media_ns=media_ns,
+    )
+    assert sender.send(chunk, memoryview(samples).cast("B"))
+
+
+def test_without_a_microphone_there_is_no_level_and_no_wait() -> None:
+    for in_file_time in (False, True):
+        sound = Sound(None, in_file_time=in_file_time)
+        sound.drain()
+        assert sound.level_dbfs(now_ns(), threading.Event()) is None
+
+
+def test_live_sound_is_joined_by_the_clock_and_never_waited_for() -> None:
+    with _ends() as (sender, inbox):
+        sound, t_ns = Sound(inbox, in_file_time=False), now_ns()
+        assert sound.level_dbfs(t_ns, threading.Event()) is None
+        for seq in range(3):
+            _say(sender, seq, t_ns + seq * CHUNK_NS)
+        while sound.level_dbfs(t_ns + 2 * CHUNK_NS, threading.Event()) is None:
+            sound.drain()
+        assert sound.level_dbfs(t_ns + 2 * CHUNK_NS, threading.Event()) == pytest.approx(-20.0, abs=1e-4)
+
+
+def test_in_file_time_a_frame_waits_for_its_sound() -> None:
+    with _ends() as (sender, inbox):
+        sound = Sound(inbox, in_file_time=True)
+        for seq in range(3):
+            _say(sender, seq, now_ns(), seq * CHUNK_NS)
+        assert sound.level_dbfs(2 * CHUNK_NS, threading.Event()) == pytest.approx(-20.0, abs=1e-4)
+        sender.send(StreamEnd(session="s", source="mic-0", seq=3, stream="audio", reason="end_of_file"))
+        assert sound.level_dbfs(50 * CHUNK_NS, threading.Event()) is None, "the sound is over: no more waiting"
+
+
+def test_a_device_beside_a_file_at_full_speed_has_no_place_in_it() -> None:
+    with _ends() as (sender, inbox):
+        sound = Sound(inbox, in_file_time=True)
+        _say(sender, 0, now_ns())
+        assert sound.level_dbfs(CHUNK_NS, threading.Event()) is None
+
+
+def test_stop_ends_the_wait() -> None:
+    stop = threading.Event()
+    stop.set()
+    with _ends() as (_, inbox):
+        assert Sound(inbox, in_file_time=True).level_dbfs(CHUNK_NS, stop) is None
