@@ -161,8 +161,9 @@ def from_batch(batch: pa.RecordBatch) -> list[EngagementFrame]:
 class Results:
     """Reads results.arrows from the start, batch by batch, up to its last whole batch.
 
-    After the iteration: `count` rows were read, `whole_bytes` is where the last whole message ends, and `complete`
-    says whether the recorder closed the stream. Raises RecordingError if there is no such file or it is no stream.
+    So far, and in all after the iteration: `count` rows were read, `batch_bytes` was the size of the last batch and
+    `whole_bytes` is where it ends; then `complete` says whether the recorder closed the stream. Raises RecordingError
+    if there is no such file or it is no stream.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -173,6 +174,7 @@ class Results:
             raise RecordingError(f"{folder} holds no recording: it has no {RESULTS}")
         self.total_bytes = self.path.stat().st_size
         self.count = 0
+        self.batch_bytes = 0
         self.whole_bytes = 0
         self.complete = False
 
@@ -194,6 +196,7 @@ class Results:
                     break
                 except (pa.ArrowInvalid, OSError):  # cut in the middle of a message
                     return
+                self.batch_bytes = file.tell() - self.whole_bytes
                 self.whole_bytes = file.tell()
                 self.count += batch.num_rows
                 yield batch
