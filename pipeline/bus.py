@@ -154,9 +154,12 @@ class Publisher(_Socket):
     def _read_subscriptions(self) -> None:
         while self._socket.poll(0):
             note = self._socket.recv()
-            self._subscriptions[note[1:]] += 1 if note[:1] == b"\x01" else -1
-            if note == b"\x00" + END_TOPIC:
-                self._end_unread_by -= 1
+            kind, topic = note[:1], note[1:]
+            if kind == b"\x01":
+                self._subscriptions[topic] += 1
+            elif kind == b"\x00":
+                self._subscriptions[topic] -= 1
+                self._end_unread_by -= topic == END_TOPIC
 
     def send(self, message: Wire, payload: bytes | memoryview | None = None, stop: StopFlag | None = None) -> bool:
         """Send to those who subscribed; False if `stop` was set while it waited for a slow reader.

@@ -1,0 +1,65 @@
+"""What can be known to be wrong before any process starts, and what a session says of itself at its start."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from engines.backends import BACKENDS
+from engines.spec import ManifestError, load_model_file
+from pipeline.config import ConfigError, LiveConfig
+
+LOCAL = ("tcp://127.0.0.1:", "tcp://localhost:", "ipc://", "inproc://")
+
+
+def check(cfg: LiveConfig) -> None:
+    """Raises ConfigError, one line that says what to do."""
+    _check_camera(cfg.capture.camera)
+    _check_engine(cfg.engine.backend)
+    try:
+        load_model_file(cfg.engine.model)
+    except ManifestError as error:
+        raise ConfigError(str(error)) from error
+    if cfg.output.record:
+        _check_recording(Path(cfg.output.record))
+
+
+def _check_camera(camera: str) -> None:
+    elsewhere = camera.isdigit() or camera == "demo" or "://" in camera or "=" in camera
+    if not elsewhere and not Path(camera).exists():
+        raise ConfigError(f"camera {camera!r} is no index, device, URL or file that exists (try: --camera demo)")
+    if not elsewhere and Path(camera).is_dir():
+        raise ConfigError(f"camera {camera!r} is a folder; name a media file in it")
+
+
+def _check_engine(name: str) -> None:
+    known = ("auto", *BACKENDS)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"unknown engine {name!r} (known: {', '.join(known)}){hint}")
+
+
+def _check_recording(folder: Path) -> None:
+    if folder.exists():
+        raise ConfigError(f"recording {folder} exists; a recording is never written over, name a new folder")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise ConfigError(f"recording {folder} cannot be made: {above} is not a folder that you may write to")
+
+
+def notices(cfg: LiveConfig) -> list[str]:
+    """What whoever starts a session, and whoever is in front of the camera, is told. output.bind is as bound."""
+    purpose = cfg.session.purpose or 'not stated; state it with --set session.purpose="…"'
+    kept = f"its results are kept in {cfg.output.record}" if cfg.output.record else "nothing is kept"
+    endpoint = cfg.output.bind
+    lines = [
+        f"Purpose: {purpose}",
+        "To everybody in front of the camera: your face is being analysed for an engagement score. "
+        f"No picture and no sound is stored; {kept}.",
+        f"Results: {endpoint}   read them with: python -m pipeline.subscribe {endpoint}",
+    ]
+    if not endpoint.startswith(LOCAL):
+        lines.append(f"Everybody on the network who reaches {endpoint} can read the results.")
+    return lines
