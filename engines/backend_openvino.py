@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import openvino
 
 from engines.base import Array, EngineError, Tensors, check_inputs, check_names
@@ -78,11 +77,7 @@ class OpenVinoEngine:
         request = self._first_shape if shapes == self._first_shapes else self._any_shape
         try:
             # The inputs are read in place; the outputs are copied, because the request writes its own again.
-            results = request.infer(
-                {name: np.ascontiguousarray(array) for name, array in inputs.items()},
-                share_inputs=True,
-                share_outputs=False,
-            )
+            results = request.infer(dict(inputs), share_inputs=True, share_outputs=False)
             return {spec.name: results[spec.name] for spec in self.manifest.outputs}
         except Exception as error:  # see above
             raise self._error("failed on", error) from error

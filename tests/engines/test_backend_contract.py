@@ -140,8 +140,9 @@ def test_outputs_belong_to_the_caller(engine: Engine, model: ModelFile, astronau
     assert_equal(engine.infer(picture(model, astronaut)), kept)
 
 
-def test_any_memory_layout_is_read_rightly(engine: Engine, model: ModelFile, astronaut: Luma) -> None:
-    inputs = picture(model, astronaut)
+@pytest.mark.parametrize("batch", [1, 3, 4])
+def test_any_memory_layout_is_read_rightly(engine: Engine, model: ModelFile, astronaut: Luma, batch: int) -> None:
+    inputs = picture(model, astronaut, batch)
     want = engine.infer(inputs)
     transposed = {name: np.asfortranarray(array) for name, array in inputs.items()}
     frozen = {name: array.copy() for name, array in inputs.items()}
