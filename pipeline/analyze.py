@@ -146,8 +146,9 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
             sound.drain()
             if received is not None and isinstance(received.message, FramePacket):
                 t_ns = frame_time_ns(received.message, at_full_speed)
-                level = sound.level_dbfs(t_ns, stop)
-                for result in analyzer.results(received, t_ns, level, received_ns=now_ns()):
+                while not sound.has(t_ns) and not stop.is_set():
+                    reporter.tick(losses(analyzer.account))
+                for result in analyzer.results(received, t_ns, sound.level_dbfs(t_ns), received_ns=now_ns()):
                     results.send(result, stop=stop)
                 reporter.handled((result.t_publish_ns - result.t_capture_ns) / 1e6)
             elif received is not None and isinstance(received.message, StreamEnd):

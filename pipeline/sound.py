@@ -6,12 +6,12 @@ import numpy as np
 
 from pipeline.align import AudioWindow, level_dbfs
 from pipeline.bus import Subscriber
-from pipeline.clock import NS_PER_S, StopFlag, now_ns
+from pipeline.clock import NS_PER_S, now_ns
 from pipeline.messages import AudioChunk, StreamEnd
 
 WAIT_MS = 50
 LEVEL_S = 0.1
-PATIENCE_S = 3.0
+PATIENCE_S = 30.0
 
 
 class Sound:
@@ -25,26 +25,30 @@ class Sound:
         self._in_file_time = in_file_time
         self._window = AudioWindow()
         self._over = subscriber is None
+        self._waiting_since_ns: int | None = None
 
-    def level_dbfs(self, t_ns: int, stop: StopFlag) -> float | None:
+    def has(self, t_ns: int) -> bool:
+        """Whether the sound up to `t_ns` is there or need not be waited for; in file time it is taken, for a moment.
+
+        A file's sound that stays away for PATIENCE_S is taken to be none.
+        """
+        if not self._in_file_time or self._over or (self._window.end_ns or 0) >= t_ns:
+            self._waiting_since_ns = None
+            return True
+        if self._take(WAIT_MS) or self._waiting_since_ns is None:
+            self._waiting_since_ns = now_ns()
+        self._over = self._over or now_ns() - self._waiting_since_ns > PATIENCE_S * NS_PER_S
+        return False
+
+    def level_dbfs(self, t_ns: int) -> float | None:
         """Level of the sound that belongs to a frame; None if there is none."""
-        if self._in_file_time:
-            self._wait_for(t_ns, stop)
         samples = self._window.window(t_ns, LEVEL_S)
         return None if samples is None else level_dbfs(samples)
 
     def drain(self) -> None:
         """Take what has come, without waiting. In file time nothing is taken ahead of the frames."""
-        while not self._over and not self._in_file_time and self._take(0):
+        while not self._in_file_time and self._take(0):
             pass
-
-    def _wait_for(self, t_ns: int, stop: StopFlag) -> None:
-        deadline_ns = now_ns() + round(PATIENCE_S * NS_PER_S)
-        while not self._over and (self._window.end_ns or 0) < t_ns and not stop.is_set():
-            if self._take(WAIT_MS):
-                deadline_ns = now_ns() + round(PATIENCE_S * NS_PER_S)
-            elif now_ns() > deadline_ns:
-                self._over = True
 
     def _take(self, timeout_ms: int) -> bool:
         received = None if self._subscriber is None else self._subscriber.receive(timeout_ms)

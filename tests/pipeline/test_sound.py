@@ -1,7 +1,6 @@
 """Sound from its socket, joined with the frames."""
 
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,39 +46,53 @@ def test_without_a_microphone_there_is_no_level_and_no_wait() -> None:
     for in_file_time in (False, True):
         sound = Sound(None, in_file_time=in_file_time)
         sound.drain()
-        assert sound.level_dbfs(now_ns(), threading.Event()) is None
+        assert sound.has(now_ns())
+        assert sound.level_dbfs(now_ns()) is None
 
 
 def test_live_sound_is_joined_by_the_clock_and_never_waited_for() -> None:
     with _ends() as (sender, inbox):
         sound, t_ns = Sound(inbox, in_file_time=False), now_ns()
-        assert sound.level_dbfs(t_ns, threading.Event()) is None
+        assert sound.level_dbfs(t_ns) is None
         for seq in range(3):
             _say(sender, seq, t_ns + seq * CHUNK_NS)
-        while sound.level_dbfs(t_ns + 2 * CHUNK_NS, threading.Event()) is None:
+        while sound.level_dbfs(t_ns + 2 * CHUNK_NS) is None:
             sound.drain()
-        assert sound.level_dbfs(t_ns + 2 * CHUNK_NS, threading.Event()) == pytest.approx(-20.0, abs=1e-4)
+        assert sound.level_dbfs(t_ns + 2 * CHUNK_NS) == pytest.approx(-20.0, abs=1e-4)
 
 
 def test_in_file_time_a_frame_waits_for_its_sound() -> None:
     with _ends() as (sender, inbox):
         sound = Sound(inbox, in_file_time=True)
+        assert not sound.has(2 * CHUNK_NS)
         for seq in range(3):
             _say(sender, seq, now_ns(), seq * CHUNK_NS)
-        assert sound.level_dbfs(2 * CHUNK_NS, threading.Event()) == pytest.approx(-20.0, abs=1e-4)
+        while not sound.has(2 * CHUNK_NS):
+            pass
+        assert sound.level_dbfs(2 * CHUNK_NS) == pytest.approx(-20.0, abs=1e-4)
         sender.send(StreamEnd(session="s", source="mic-0", seq=3, stream="audio", reason="end_of_file"))
-        assert sound.level_dbfs(50 * CHUNK_NS, threading.Event()) is None, "the sound is over: no more waiting"
+        while not sound.has(50 * CHUNK_NS):
+            pass
+        assert sound.level_dbfs(50 * CHUNK_NS) is None, "the sound is over: no more waiting"
 
 
 def test_a_device_beside_a_file_at_full_speed_has_no_place_in_it() -> None:
     with _ends() as (sender, inbox):
         sound = Sound(inbox, in_file_time=True)
         _say(sender, 0, now_ns())
-        assert sound.level_dbfs(CHUNK_NS, threading.Event()) is None
+        while not sound.has(CHUNK_NS):
+            pass
+        assert sound.level_dbfs(CHUNK_NS) is None
 
 
-def test_stop_ends_the_wait() -> None:
-    stop = threading.Event()
-    stop.set()
-    with _ends() as (_, inbox):
-        assert Sound(inbox, in_file_time=True).level_dbfs(CHUNK_NS, stop) is None
+def test_the_sound_of_a_file_is_taken_no_further_than_its_frames() -> None:
+    with _ends() as (sender, inbox):
+        sound = Sound(inbox, in_file_time=True)
+        for seq in range(20):
+            _say(sender, seq, now_ns(), seq * CHUNK_NS)
+        while not sound.has(2 * CHUNK_NS):
+            pass
+        sound.drain()
+        waiting = inbox.receive(5000)
+        assert waiting is not None
+        assert waiting.message.seq == 2
