@@ -17,7 +17,7 @@ from engines.face import Face, FaceCrop, FaceFinder, FaceSettings, align
 from engines.preprocess import Luma, to_tensor
 from pipeline.bus import Publisher, Received, Subscriber, WorkerError
 from pipeline.clock import StopFlag, WallClock, now_ns
-from pipeline.config import FaceConfig, Link, LiveConfig
+from pipeline.config import CaptureConfig, FaceConfig, Link, LiveConfig
 from pipeline.messages import Drops, EngagementFrame, FramePacket, StreamEnd
 from pipeline.networks import Networks, load
 from pipeline.readout import NOBODY, Context, Marks, Place, Smoother, Verdict, message, scored, stages, unsure
@@ -133,8 +133,7 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
         stack.callback(networks.close)
         at_full_speed = cfg.capture.pace == "max"
         video = stack.enter_context(Subscriber(link.video, ("frame", "stream_end")))
-        has_sound = cfg.capture.mic != "none"
-        audio = stack.enter_context(Subscriber(link.audio, ("audio", "stream_end"))) if has_sound else None
+        audio = stack.enter_context(Subscriber(link.audio, ("audio", "stream_end"))) if hears(cfg.capture) else None
         sound = Sound(audio, in_file_time=at_full_speed)
         analyzer = Analyzer(cfg, networks)
         for notice in networks.notices:
@@ -157,6 +156,11 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
             reporter.tick(losses(analyzer.account))
         reporter.enter("ended", losses(analyzer.account))
         reporter.event("ended", f"{'' if ended else 'stopped: '}{analyzer.account}")
+
+
+def hears(capture: CaptureConfig) -> bool:
+    """Whether there may be sound to join with frames; beside a file at full speed only the file's own is."""
+    return capture.mic != "none" and (capture.pace == "realtime" or capture.mic in ("", "file"))
 
 
 def losses(account: Account) -> dict[str, int]:
