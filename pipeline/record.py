@@ -20,7 +20,8 @@ from pipeline.recording_writer import RecordingWriter
 from pipeline.report import Reporter
 
 NAME = "record"
-LAST_WORD = "analyze"  # the worker after whose Event "ended" no result comes
+LAST_WORD = "analyze"  # whose Event "ended" no result follows
+REQUEST = "supervise"  # whose Event "ended" says that somebody asked for the end
 FLUSH_HZ = 2.0
 ANNOUNCE_HZ = 0.1  # while the disk is full
 AFTER_STOP_S = 1.0  # how long the others may go on after `stop`
@@ -85,6 +86,7 @@ def _wait_until_heard(inbox: Subscriber, recording: RecordingWriter, reporter: R
 
 def _take_all(inbox: Subscriber, keeper: Keeper, reporter: Reporter, stop: StopFlag) -> How:
     """Takes messages until there are no more; how the session ended."""
+    how: How = "source_ended"
     stopped_ns: int | None = None
     while True:
         received = inbox.receive(timeout_ms=50)
@@ -94,14 +96,17 @@ def _take_all(inbox: Subscriber, keeper: Keeper, reporter: Reporter, stop: StopF
             keeper.recording.add(message)
             if isinstance(message, EngagementFrame):
                 reporter.handled((t_ns - message.t_capture_ns) / 1e6)
-            if isinstance(message, Event) and (message.kind, message.source) == ("ended", LAST_WORD):
-                return "stopped" if stop.is_set() else "source_ended"
+            elif isinstance(message, Event) and message.kind == "ended":
+                if message.source == LAST_WORD:
+                    return how
+                how = "stopped" if message.source == REQUEST else how
         keeper.tick(t_ns)
         reporter.tick(keeper.drops)
         if stop.is_set():
+            how = "stopped"
             stopped_ns = t_ns if stopped_ns is None else stopped_ns
             if t_ns - stopped_ns > AFTER_STOP_S * NS_PER_S:
-                return "stopped"
+                return how
 
 
 class Keeper:

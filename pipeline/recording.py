@@ -8,6 +8,7 @@ session.json     SessionInfo
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import tempfile
@@ -212,11 +213,16 @@ class Results:
 def write_session(folder: Path, info: SessionInfo) -> None:
     """session.json, whole or as it was before. Raises OSError."""
     draft = folder / f"{SESSION}.part"
-    with draft.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(info)) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(folder / SESSION)
+    try:
+        with draft.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(info)) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(folder / SESSION)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise
 
 
 def read_session(folder: Path) -> SessionInfo:

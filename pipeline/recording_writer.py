@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -75,16 +75,10 @@ class RecordingWriter:
 
     def flush(self) -> str | None:
         """Brings everything to the disk; otherwise why not, in words. Everything that did not fit still waits."""
-        try:
-            self._results.flush()
-            self._events.flush()
-            self._health.flush()
-            if not self._info_is_written:
-                write_session(self.folder, self.info)
-                self._info_is_written = True
-        except OSError as error:
-            return error.strerror or str(error)
-        return None
+        # Events and health are small: they may fit, and say what happened, where the results do not.
+        problems = [_attempt(queue.flush) for queue in (self._results, self._events, self._health)]
+        problems.append(self._write_info())
+        return next(filter(None, problems), None)
 
     def close(self, how: How) -> str | None:
         """Completes and closes the files; returns as `flush` does. What waits now is lost, and counted as lost."""
@@ -94,18 +88,29 @@ class RecordingWriter:
         lost = Counts(*(queue.lost + queue.waiting for queue in queues))
         t_ns = now_ns()
         end = SessionEnd(how=how, wall_time=WallClock().iso(t_ns), t_ns=t_ns, written=written, lost=lost)
-        try:
-            self._results.file.append(END_OF_STREAM)
-            write_session(self.folder, msgspec.structs.replace(self.info, ended=end))
-        except OSError as error:
-            problem = error.strerror or str(error)
+        self._change(msgspec.structs.replace(self.info, ended=end))
+        problems = (problem, _attempt(lambda: self._results.file.append(END_OF_STREAM)), self._write_info())
         for queue in queues:
             queue.file.close()
+        return next(filter(None, problems), None)
+
+    def _write_info(self) -> str | None:
+        problem = None if self._info_is_written else _attempt(lambda: write_session(self.folder, self.info))
+        self._info_is_written = problem is None
         return problem
 
     def _change(self, info: SessionInfo) -> None:
         self.info = info
         self._info_is_written = False
+
+
+def _attempt(write: Callable[[], None]) -> str | None:
+    """Why the disk refused, in words; None if it did not."""
+    try:
+        write()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def _result_queue(folder: Path) -> Queue[EngagementFrame]:

@@ -121,6 +121,7 @@ class Supervisor:
             self._terminal.show(self._status)
             if self._verdict is None and (stop.is_set() or self._time_is_over()):
                 self._verdict = DONE
+                self._reporter.event("ended", "stopped on request")
         return self._verdict
 
     def _read(self, wait_ms: int) -> None:

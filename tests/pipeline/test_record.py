@@ -5,17 +5,16 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.process
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
-import zmq
 
 from pipeline.bus import Publisher, Subscriber, WorkerError
 from pipeline.clock import NS_PER_S, Rate, now_ns
 from pipeline.config import Link, LiveConfig, OutputConfig, SessionConfig
+from pipeline.forwarder import Forwarder
 from pipeline.messages import Contribution, Drops, EngagementFrame, Event, Health, Stages, Wire
 from pipeline.record import run
 from pipeline.recording import EVENTS, HEALTH, RESULTS, SESSION, Results, read_session
@@ -64,28 +63,10 @@ class Session:
         self.folder = folder / "recording"
         self.stop = spawn.Event()
         self.sent: list[EngagementFrame] = []
-        self._context = zmq.Context()
-        self._thread = self._forward()
+        self._forwarder = Forwarder(self.link.results_in, self.cfg.output.bind)
         self.analyze = Publisher(self.link.results_in, bind=False, lossless=True)
         self.listener = Subscriber(self.cfg.output.bind, ["event", "health"])
         self._processes: list[multiprocessing.process.BaseProcess] = []
-
-    def _forward(self) -> threading.Thread:
-        front, back = self._context.socket(zmq.XSUB), self._context.socket(zmq.XPUB)
-        for socket, endpoint in ((front, self.link.results_in), (back, self.cfg.output.bind)):
-            socket.set_hwm(100_000)
-            socket.bind(endpoint)
-
-        def work() -> None:
-            try:
-                zmq.proxy(front, back)
-            except zmq.ContextTerminated:
-                front.close(0)
-                back.close(0)
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        return thread
 
     def start(self) -> multiprocessing.process.BaseProcess:
         """A recorder that is ready; it has a new `stop`, for a killed one may hold the old one's lock."""
@@ -116,11 +97,9 @@ class Session:
             self.sent.append(frame(len(self.sent)))
             self.analyze.send(self.sent[-1])
 
-    def end(self) -> None:
-        """The last word of the analysis."""
-        self.analyze.send(
-            Event(session="session", source="analyze", seq=0, t_ns=now_ns(), kind="ended", text="end of file")
-        )
+    def end(self, source: str = "analyze") -> None:
+        """What analyze says last, or the supervisor on a request to stop."""
+        self.analyze.send(Event(session="session", source=source, seq=0, t_ns=now_ns(), kind="ended", text="end"))
 
     def close(self) -> None:
         for process in self._processes:
@@ -129,8 +108,7 @@ class Session:
             process.close()
         self.analyze.close()
         self.listener.close()
-        self._context.term()
-        self._thread.join()
+        self._forwarder.close()
 
 
 @pytest.fixture
@@ -172,10 +150,15 @@ def test_everything_sent_is_recorded_until_the_source_ends(session: Session) -> 
     assert {path.name for path in session.folder.iterdir()} == {RESULTS, EVENTS, HEALTH, SESSION}
 
 
-def test_stop_completes_the_recording(session: Session) -> None:
+@pytest.mark.parametrize("by_flag", [True, False])
+def test_stop_completes_the_recording(session: Session, by_flag: bool) -> None:
     process = session.start()
     session.send(10)
-    session.stop.set()
+    if by_flag:  # analyze is gone, nobody says the last word
+        session.stop.set()
+    else:  # analyze is asked first
+        session.end("supervise")
+        session.end("analyze")
     process.join(WAIT_S)
 
     assert process.exitcode == 0
