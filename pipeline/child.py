@@ -103,8 +103,8 @@ def main(job: Job, stop: Flag, words: Connection) -> None:
         faulthandler.disable()
     if not job.log.stat().st_size:
         job.log.unlink()
-    words.send(reason)
-    words.close()
+    with contextlib.suppress(OSError):  # nobody listens when the supervisor was killed
+        words.send(reason)
     sys.exit(code)
 
 

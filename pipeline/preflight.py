@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import os
+import tempfile
 from pathlib import Path
 
 from engines.backends import BACKENDS
@@ -45,8 +45,10 @@ def _check_recording(folder: Path) -> None:
     if folder.exists():
         raise ConfigError(f"recording {folder} exists; a recording is never written over, name a new folder")
     above = next(parent for parent in folder.absolute().parents if parent.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise ConfigError(f"recording {folder} cannot be made: {above} is not a folder that you may write to")
+    try:
+        Path(tempfile.mkdtemp(dir=above)).rmdir()
+    except OSError as error:
+        raise ConfigError(f"recording {folder} cannot be made in {above}: {error.strerror}") from error
 
 
 def notices(cfg: LiveConfig) -> list[str]:

@@ -1,0 +1,251 @@
+"""The supervisor with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.bus import Publisher, Subscriber
+from pipeline.config import LiveConfig, load
+from pipeline.messages import Event, Health
+from pipeline.processes import PROCESSES, Process
+from pipeline.supervise import DONE, FAILED, MISTAKE, run
+from tests.pipeline.workers import row
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> str:
+    return f"ipc://{tmp_path}/results"
+
+
+def config(endpoint: str, *settings: str) -> LiveConfig:
+    return load(None, ["capture.camera=demo", "engine.model=centerface", f"output.bind={endpoint}", *settings])
+
+
+def hold(endpoint: str, rows: Sequence[Process], *settings: str) -> tuple[int, list[Event], list[Health]]:
+    """Run a session to its end; its exit code, events and health as a subscriber from before the start saw them."""
+    with Subscriber(endpoint, ["event", "health"]) as inbox:
+        exit_code = run(config(endpoint, *settings), rows)
+        events: list[Event] = []
+        healths: list[Health] = []
+        while (received := inbox.receive(200)) is not None:
+            if isinstance(received.message, Event):
+                events.append(received.message)
+            elif isinstance(received.message, Health):
+                healths.append(received.message)
+        return exit_code, events, healths
+
+
+def kinds(events: Sequence[Event]) -> list[str]:
+    return [event.kind for event in events]
+
+
+def test_a_session_is_over_when_every_sink_has_ended(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = [row("source", stage=0, sink=False), row("short", stage=1)]
+    exit_code, events, _ = hold(endpoint, rows, "session.purpose=to learn")
+    assert exit_code == DONE
+    assert "source ended" in [event.text for event in events], "a source that goes on is stopped, and heard out"
+    shown = capfd.readouterr().err
+    assert "Purpose: to learn" in shown
+    assert "your face is being analysed" in shown
+    assert f"Results: {endpoint}" in shown
+    assert "Traceback" not in shown
+
+
+def test_a_stage_starts_when_the_one_before_is_ready(endpoint: str) -> None:
+    exit_code, _, healths = hold(endpoint, [row("source", stage=1, sink=False), row("short", stage=0)])
+    assert exit_code == DONE
+    ready = {health.source: health.t_ns for health in reversed(healths) if health.state == "ready"}
+    assert ready["short"] < ready["source"]
+
+
+def test_a_worker_that_crashes_is_restarted(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    exit_code, events, _ = hold(endpoint, [row("crashes_twice")])
+    assert exit_code == DONE
+    assert kinds(events).count("restarted") == 2
+    assert "crashes_twice: the cable is loose; crashes_twice is restarted (2 of at most 5" in capfd.readouterr().err
+
+
+def test_a_worker_that_always_crashes_ends_the_session_by_name(
+    endpoint: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    exit_code, events, _ = hold(endpoint, [row("crashes", restarts=2), row("source")])
+    assert exit_code == FAILED
+    assert kinds(events).count("restarted") == 2
+    assert kinds(events).count("failed") == 1
+    assert "crashes: the cable is cut; that was failure 3 within 60 s" in capfd.readouterr().err
+
+
+def test_a_mistake_of_the_user_ends_the_session_at_once(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    exit_code, events, _ = hold(endpoint, [row("mistaken"), row("source")])
+    assert exit_code == MISTAKE
+    assert "restarted" not in kinds(events)
+    lines = capfd.readouterr().err.splitlines()
+    assert "mistaken: camera '7' is not there" in lines
+
+
+def test_a_worker_that_was_killed_is_restarted_and_the_signal_named(
+    endpoint: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    exit_code, _, _ = hold(endpoint, [row("killed_once")])
+    assert exit_code == DONE
+    assert "killed_once: ended by signal SIGKILL; killed_once is restarted" in capfd.readouterr().err
+
+
+def test_a_worker_that_falls_silent_is_killed_and_restarted(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    exit_code, _, _ = hold(endpoint, [row("hangs_once")])
+    assert exit_code == DONE
+    assert "hangs_once: it hung: no sign of life for" in capfd.readouterr().err
+
+
+def test_a_worker_that_never_gets_ready_is_not_waited_for_forever(
+    endpoint: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    exit_code, _, _ = hold(endpoint, [row("never_ready", startup_s=0.5, restarts=0)])
+    assert exit_code == FAILED
+    assert "never_ready: it hung" in capfd.readouterr().err
+
+
+def test_an_unforeseen_error_is_one_line_that_names_its_log(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    exit_code, _, _ = hold(endpoint, [row("blunders", restarts=0)])
+    shown = capfd.readouterr().err
+    assert exit_code == FAILED
+    assert "Traceback" not in shown
+    [line] = [line for line in shown.splitlines() if line.startswith("blunders: ZeroDivisionError: by zero")]
+    log = Path(line.partition("(details in ")[2].partition(")")[0])
+    assert "Traceback" in log.read_text()
+
+
+def test_the_time_of_a_session_is_limited(endpoint: str) -> None:
+    exit_code, events, _ = hold(endpoint, [row("steady")], "session.duration_s=0.3")
+    assert exit_code == DONE
+    assert kinds(events)[0] == "started"
+    assert kinds(events)[-1] == "ended"
+
+
+def test_a_worker_that_will_not_stop_is_made_to(endpoint: str) -> None:
+    exit_code, _, _ = hold(endpoint, [row("stubborn"), row("steady")], "session.duration_s=0.1")
+    assert exit_code == DONE
+    assert not [child for child in psutil.Process().children() if "resource_tracker" not in " ".join(child.cmdline())]
+
+
+def test_an_endpoint_in_use_is_found_before_anything_starts(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with Publisher(endpoint, bind=True, lossless=True):
+        assert run(config(endpoint), [row("steady")]) == MISTAKE
+    assert (
+        capfd.readouterr().err.strip() == f"endpoint {endpoint} is in use by another program; end it or choose another"
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("engine.model=no-such", "unknown model 'no-such'"),
+        ("engine.backend=openvin", "did you mean openvino?"),
+        ("capture.camera=no-such.mp4", "camera 'no-such.mp4' is no index, device, URL or file that exists"),
+        ("output.record=tests", "recording tests exists"),
+        ("output.record=/proc/mine", "recording /proc/mine cannot be made"),
+        ("output.bind=here", "cannot bind endpoint 'here'"),
+    ],
+)
+def test_what_can_be_known_is_checked_before_anything_starts(
+    setting: str, says: str, endpoint: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert run(config(endpoint, setting), [row("steady")]) == MISTAKE
+    [line] = capfd.readouterr().err.splitlines()
+    assert says in line
+
+
+def test_the_table_of_processes_names_functions_that_exist_and_sinks_start_first() -> None:
+    for process in PROCESSES:
+        module, _, function = process.target.partition(":")
+        assert (
+            f"\ndef {function}(cfg: LiveConfig, link: Link, stop: StopFlag)"
+            in (ROOT / f"{module.replace('.', '/')}.py").read_text()
+        )
+    assert max(row.stage for row in PROCESSES if row.sink) < min(row.stage for row in PROCESSES if not row.sink)
+
+
+# --- signals, with the supervisor in a process of its own
+
+SCRIPT = """
+import sys
+from tests.pipeline.test_supervise import config
+from tests.pipeline.workers import row
+from pipeline.supervise import run
+rows = [row(name, stage=stage, sink=stage == 0) for stage, name in enumerate(sys.argv[2:])]
+sys.exit(run(config(sys.argv[1]), rows))
+"""
+
+
+class Session:
+    """A session in a process group of its own, as a terminal gives it to a command; all of it is running."""
+
+    def __init__(self, endpoint: str, *workers: str) -> None:
+        with Subscriber(endpoint, ["event"]) as inbox:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", SCRIPT, endpoint, *workers],
+                cwd=ROOT,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            received = inbox.receive(round(PATIENCE_S * 1000))
+        assert received is not None, "the session did not start"
+        self.family = psutil.Process(self.process.pid).children(recursive=True)
+
+    def end(self, signal_number: int, *, group: bool) -> tuple[int, float, str]:
+        """Exit code, seconds until it was down, stderr."""
+        started = time.monotonic()
+        (os.killpg if group else os.kill)(self.process.pid, signal_number)
+        exit_code = self.process.wait(PATIENCE_S)
+        taken_s = time.monotonic() - started
+        assert self.process.stderr is not None
+        psutil.wait_procs(self.family, timeout=PATIENCE_S)
+        with self.process.stderr as stderr:
+            return exit_code, taken_s, stderr.read()
+
+
+@pytest.fixture
+def session(endpoint: str, request: pytest.FixtureRequest) -> Iterator[Session]:
+    made = Session(endpoint, *request.param)
+    yield made
+    for process in [made.process, *made.family]:
+        if isinstance(process, psutil.Process) and not process.is_running():
+            continue
+        process.kill()
+    made.process.wait(PATIENCE_S)
+
+
+CALM = [pytest.param(("steady", "source"), id="calm")]
+STUBBORN = [pytest.param(("stubborn", "source"), id="stubborn")]
+
+
+@pytest.mark.parametrize("session", CALM + STUBBORN, indirect=True)
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_session_within_two_seconds_and_leaves_nothing(session: Session, signal_number: int) -> None:
+    exit_code, taken_s, stderr = session.end(signal_number, group=signal_number == signal.SIGINT)
+    assert exit_code == DONE
+    assert taken_s < 2.0
+    assert not [process for process in session.family if process.is_running()]
+    assert "Traceback" not in stderr
+    assert "source ended" in stderr
+
+
+@pytest.mark.parametrize("session", CALM, indirect=True)
+def test_workers_leave_when_their_supervisor_is_killed(session: Session) -> None:
+    _, _, stderr = session.end(signal.SIGKILL, group=False)
+    assert not [process for process in session.family if process.is_running()]
+    assert "Traceback" not in stderr
