@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from engines.base import EngineError
 from engines.concept import ConceptReadout, read
 from engines.face import Face, FaceCrop, FaceFinder, FaceSettings, align
 from engines.preprocess import Luma, to_tensor
+from pipeline.account import Account
 from pipeline.bus import Publisher, Received, Subscriber, WorkerError
 from pipeline.clock import StopFlag, WallClock, now_ns
 from pipeline.config import CaptureConfig, FaceConfig, Link, LiveConfig
@@ -28,53 +28,18 @@ WAIT_MS = 50
 SMALLEST_PX = 16
 
 
-@dataclass(slots=True)
-class Account:
-    """Where every captured frame went: captured == published + stale, at any time.
-
-    A sender that starts anew counts from 0 again. Frames sent before this worker started count as stale.
-    """
-
-    published: int = 0
-    stale: int = 0
-    decode: int = 0
-    _next_seq: int = 0
-    _sender_decode: int = 0
-
-    def take(self, packet: FramePacket) -> Drops:
-        """The losses up to this frame, which is going to be published."""
-        if packet.seq < self._next_seq:
-            self._next_seq = self._sender_decode = 0
-        self.stale += packet.seq - self._next_seq
-        self.decode += packet.decode_errors - self._sender_decode
-        self.published += 1
-        self._next_seq, self._sender_decode = packet.seq + 1, packet.decode_errors
-        return self.drops
-
-    def end(self, sent: int) -> None:
-        """The sender is done; it had sent this many frames."""
-        self.stale += max(0, sent - self._next_seq)
-
-    @property
-    def drops(self) -> Drops:
-        return Drops(stale=self.stale, decode=self.decode)
-
-    def __str__(self) -> str:
-        captured = self.published + self.stale
-        return f"captured {captured} = published {self.published} + stale {self.stale}, decode errors {self.decode}"
-
-
 class Analyzer:
-    """One stream of frames -> results. The state is the faces that are followed, their averages and the account."""
+    """One stream of frames -> results. The state is the faces that are followed, and their averages."""
 
     def __init__(self, cfg: LiveConfig, networks: Networks) -> None:
         self._networks = networks
         self._finder = FaceFinder(networks.detector, face_settings(cfg.face))
         self._smoother = Smoother(cfg.readout.smoothing_s)
         self._wall = WallClock()
-        self.account = Account()
 
-    def results(self, received: Received, t_ns: int, level: float | None, received_ns: int) -> list[EngagementFrame]:
+    def results(
+        self, received: Received, t_ns: int, level: float | None, dropped: Drops, received_ns: int
+    ) -> list[EngagementFrame]:
         """One result per face of a frame, at least one. t_ns: its time for whatever happens over time.
 
         Raises WorkerError if an engine fails or the picture cannot be used.
@@ -93,7 +58,7 @@ class Analyzer:
         tracked = self._verdicts(good, crops, readouts, packet)
         verdicts = [tracked.get(face.id) or unsure(face.id) for face in found] or [NOBODY]
         engine = self._networks.model
-        context = Context(packet, engine.manifest.identity, engine.backend, level, self.account.take(packet))
+        context = Context(packet, engine.manifest.identity, engine.backend, level, dropped)
         smoothed = [
             None if each.score is None else self._smoother.add(each.face, t_ns, each.score) for each in verdicts
         ]
@@ -139,33 +104,29 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
         for notice in networks.notices:
             reporter.event("notice", notice)
         reporter.enter("ready")
-        ended = False
+        account, ended = Account(), False
         while not ended and not stop.is_set():
             received = video.receive(WAIT_MS) if at_full_speed else video.receive_latest("frame", WAIT_MS)
             sound.drain()
             if received is not None and isinstance(received.message, FramePacket):
                 t_ns = frame_time_ns(received.message, at_full_speed)
                 while not sound.has(t_ns) and not stop.is_set():
-                    reporter.tick(losses(analyzer.account))
-                for result in analyzer.results(received, t_ns, sound.level_dbfs(t_ns), received_ns=now_ns()):
+                    reporter.tick(account.losses)
+                dropped = account.take(received.message, video.lost["frame", received.message.source])
+                for result in analyzer.results(received, t_ns, sound.level_dbfs(t_ns), dropped, received_ns=now_ns()):
                     results.send(result, stop=stop)
                 reporter.handled((result.t_publish_ns - result.t_capture_ns) / 1e6)
             elif received is not None and isinstance(received.message, StreamEnd):
-                analyzer.account.end(received.message.seq)
+                account.end(received.message.seq)
                 ended = True
-            reporter.tick(losses(analyzer.account))
-        reporter.enter("ended", losses(analyzer.account))
-        reporter.event("ended", f"{'' if ended else 'stopped: '}{analyzer.account}")
+            reporter.tick(account.losses)
+        reporter.enter("ended", account.losses)
+        reporter.event("ended", f"{'' if ended else 'stopped: '}{account}")
 
 
 def hears(capture: CaptureConfig) -> bool:
     """Whether there may be sound to join with frames; beside a file at full speed only the file's own is."""
     return capture.mic != "none" and (capture.pace == "realtime" or capture.mic in ("", "file"))
-
-
-def losses(account: Account) -> dict[str, int]:
-    """Drops by reason, as health messages say them."""
-    return {"stale": account.stale, "decode": account.decode}
 
 
 def frame_time_ns(packet: FramePacket, in_file_time: bool) -> int:

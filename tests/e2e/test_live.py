@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import signal
@@ -10,12 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import psutil
 import pytest
 
 from engines.spec import MODELS_DIR
@@ -83,7 +84,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@contextmanager
+@contextlib.contextmanager
 def _session(*arguments: str) -> Iterator[Session]:
     """`python run_live.py` with a reader that was there before it."""
     endpoint = f"tcp://127.0.0.1:{_free_port()}"
@@ -101,24 +102,29 @@ def _session(*arguments: str) -> Iterator[Session]:
         try:
             yield Session(process, inbox)
         finally:
-            if _group_lives(process.pid):
-                os.killpg(process.pid, signal.SIGKILL)
+            for member in _members(process.pid):
+                member.kill()
             if process.stderr is not None:
                 process.stderr.close()
             process.wait(10)
 
 
-def _group_lives(group: int, patience_s: float = 0.0) -> bool:
-    """Whether a process of the group is still there after `patience_s`; Python's own helper leaves a little later."""
-    deadline_s = time.monotonic() + patience_s
-    while True:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return False
-        if time.monotonic() >= deadline_s:
-            return True
+def _members(group: int) -> list[psutil.Process]:
+    """The living processes of a group; an ended one that nobody has waited for is not alive."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def _left_behind(group: int) -> list[psutil.Process]:
+    """Who still lives; Python's own helper processes see a moment later that theirs is gone."""
+    deadline_s = time.monotonic() + 1.0
+    while (living := _members(group)) and time.monotonic() < deadline_s:
         time.sleep(0.02)
+    return living
 
 
 def _check_results(results: Sequence[EngagementFrame]) -> None:
@@ -142,7 +148,7 @@ def full_speed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, Path]
         session.read()
         session.leave(20)
         assert session.process.returncode == 0, session.stderr
-        assert not _group_lives(session.process.pid, patience_s=1.0)
+        assert _left_behind(session.process.pid) == []
     return session, folder
 
 
@@ -262,6 +268,6 @@ def test_ctrl_c_ends_everything_within_two_seconds() -> None:
         # As a terminal does: the signal goes to the whole group.
         os.killpg(session.process.pid, signal.SIGINT)
         session.leave(2.0)
-        assert not _group_lives(session.process.pid, patience_s=1.0), "a process was left behind"
+        assert _left_behind(session.process.pid) == []
         assert "Traceback" not in session.stderr
         assert session.process.returncode in (0, 130)

@@ -15,15 +15,13 @@ import msgspec
 import numpy as np
 import pytest
 import skimage.data
-from hypothesis import given
-from hypothesis import strategies as st
 
 from engines.spec import MODELS_DIR
-from pipeline.analyze import Account, Analyzer, run
+from pipeline.analyze import Analyzer, run
 from pipeline.bus import Publisher, Received, Subscriber, WorkerError
 from pipeline.clock import now_ns
 from pipeline.config import CaptureConfig, EngineConfig, FaceConfig, Link, LiveConfig
-from pipeline.messages import AudioChunk, EngagementFrame, Event, FramePacket, Health, StreamEnd
+from pipeline.messages import AudioChunk, Drops, EngagementFrame, Event, FramePacket, Health, StreamEnd
 from pipeline.networks import load
 
 MODEL = "agcm-live"
@@ -271,10 +269,10 @@ def test_an_engine_that_fails_is_an_error_and_never_a_result() -> None:
     networks = load(cfg)
     analyzer = Analyzer(cfg, networks)
     frame = Received(_packet(0, face), memoryview(face).cast("B"))
-    assert analyzer.results(frame, 0, None, now_ns())[0].status == "tracked"
+    assert analyzer.results(frame, 0, None, Drops(), now_ns())[0].status == "tracked"
     networks.model.close()
     with pytest.raises(WorkerError, match="closed") as caught:
-        analyzer.results(frame, 1, None, now_ns())
+        analyzer.results(frame, 1, None, Drops(), now_ns())
     assert caught.value.exit_code == 1
     networks.close()
 
@@ -284,7 +282,9 @@ def test_a_picture_too_small_for_a_face_is_refused() -> None:
     networks = load(_config())
     tiny = np.zeros((8, 8), np.uint8)
     with pytest.raises(WorkerError, match="8x8") as caught:
-        Analyzer(_config(), networks).results(Received(_packet(0, tiny), memoryview(tiny).cast("B")), 0, None, 0)
+        Analyzer(_config(), networks).results(
+            Received(_packet(0, tiny), memoryview(tiny).cast("B")), 0, None, Drops(), 0
+        )
     assert caught.value.exit_code == 2
     networks.close()
 
@@ -297,23 +297,3 @@ def test_settings_that_cannot_be_are_named() -> None:
         Analyzer(cfg, networks)
     assert caught.value.exit_code == 2
     networks.close()
-
-
-@given(st.lists(st.integers(1, 5), max_size=30), st.integers(0, 4), st.integers(0, 3))
-def test_captured_is_published_and_stale(steps: list[int], unseen: int, decode: int) -> None:
-    account, seq = Account(), -1
-    for step in steps:
-        seq += step
-        assert account.take(_packet(seq, BLACK, decode)).stale == seq + 1 - account.published
-        assert account.published + account.stale == seq + 1
-    account.end(seq + 1 + unseen)
-    assert account.published == len(steps)
-    assert account.published + account.stale == seq + 1 + unseen
-    assert account.decode == (decode if steps else 0)
-
-
-def test_a_sender_that_starts_anew_is_counted_on() -> None:
-    account = Account()
-    for seq, decode in ((0, 0), (1, 2), (0, 0), (3, 1)):
-        account.take(_packet(seq, BLACK, decode))
-    assert (account.published, account.stale, account.decode) == (4, 2, 3)
