@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,6 +126,7 @@ def test_an_unforeseen_error_is_one_line_that_names_its_log(endpoint: str, capfd
     [line] = [line for line in shown.splitlines() if line.startswith("blunders: ZeroDivisionError: by zero")]
     log = Path(line.partition("(details in ")[2].partition(")")[0])
     assert "Traceback" in log.read_text()
+    shutil.rmtree(log.parent)
 
 
 def test_the_time_of_a_session_is_limited(endpoint: str) -> None:
