@@ -226,6 +226,7 @@ def test_every_worker_says_how_it_is(full_speed: tuple[Session, Path]) -> None:
     assert (last.state, last.drops) == ("ended", {"stale": 0, "decode": 0})
 
 
+@pytest.mark.slow
 def test_in_real_time_every_captured_frame_is_published_or_counted() -> None:
     with _session("--camera", "demo", "--pace", "realtime") as session:
         session.read()
