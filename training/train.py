@@ -32,6 +32,7 @@ from training.synthetic import ict
 from training.teachers import labels as teacher_labels
 
 CHECKPOINT_STEPS = 150
+LOG_STEPS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ def read_source(source: Source, scale: teacher_labels.Scale) -> Samples:
     if source.teacher:
         labels = teacher_labels.apply(teacher_labels.read(Path(source.teacher)), scale)
         if len(labels.activations) != len(samples):
-            raise DataError(f"{source.teacher} labels {len(labels.activations)} crops, {source.file} has {len(samples)}")
+            counts = f"{len(labels.activations)} crops, {source.file} has {len(samples)}"
+            raise DataError(f"{source.teacher} labels {counts}")
         samples = replace(samples, concepts=labels.activations, weights=labels.weights)
     return replace(samples, weights=samples.weights * np.float32(source.concepts))
 
@@ -96,7 +98,9 @@ def make_batch(samples: Samples, rows: np.ndarray, side_px: int, rng: np.random.
     concepts, trust = (np.where(mirrored, part[:, order], part) for part in (concepts, trust))
     arrays = (samples.votes[rows], concepts, trust, samples.score[rows], weights[rows])
     crops = to_tensor(np.stack([view for view, _ in views]), CROP)
-    return torch.from_numpy(crops), Targets(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
+    # One plane is contiguous in either order; saying which one keeps the first layers on their fast path.
+    inputs = torch.from_numpy(crops).to(memory_format=torch.channels_last)
+    return inputs, Targets(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
 
 
 class Averaged:
@@ -127,7 +131,8 @@ class Run:
             len(NAMES), 1 + len(EXPRESSIONS), experiment.embedding, deep_channels=experiment.deep_channels
         )
         torch.manual_seed(experiment.seed)
-        self.model = Agcm(config)
+        # Channels last is what the depthwise backward pass and the bf16 kernels want.
+        self.model = Agcm(config).to(memory_format=torch.channels_last)
         if experiment.backbone:
             self.model.backbone.load_imagenet(Path(experiment.backbone))
         if experiment.init:
@@ -249,6 +254,8 @@ def train(experiment: Experiment, folder: Path) -> Figures:
                     run.save()
                 text = " ".join(f"{name} {value:.3f}" for name, value in terms.items() if value)
                 progress.update(bar, completed=run.number, description=f"{experiment.name} epoch {step.epoch} {text}")
+                if run.number % LOG_STEPS == 0 and not progress.console.is_terminal:
+                    print(f"{run.number}/{len(steps)} {text}", flush=True)
             run.save()
             result = validate(run, valid, first.phase.side_px)
             progress.console.print(f"epoch {first.epoch}: {result.line()}")

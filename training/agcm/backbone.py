@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.agcm.depthwise import DepthwiseConv2d
+
 # expansion, kernel, stride, channels, repeats
 _STAGES = (
     (1, 3, 1, 16, 1),
@@ -26,9 +28,9 @@ _STAGES = (
 _FINE_BLOCKS, _FINE_CHANNELS, _DEEP_CHANNELS = 11, 112, 320
 
 
-def _conv_bn(channels_in: int, channels_out: int, kernel: int, stride: int, groups: int = 1) -> nn.Sequential:
+def _conv_bn(channels_in: int, channels_out: int, kernel: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(channels_out, eps=1e-3),
     )
 
@@ -40,7 +42,7 @@ class InvertedResidual(nn.Module):
         super().__init__()
         wide = channels_in * expansion
         self.expand = _conv_bn(channels_in, wide, 1, 1) if expansion != 1 else None
-        self.depthwise = _conv_bn(wide, wide, kernel, stride, groups=wide)
+        self.depthwise = nn.Sequential(DepthwiseConv2d(wide, kernel, stride), nn.BatchNorm2d(wide, eps=1e-3))
         self.project = _conv_bn(wide, channels_out, 1, 1)
         self.residual = stride == 1 and channels_in == channels_out
 
@@ -80,7 +82,7 @@ class LumaEfficientNetLite0(nn.Module):
         return torch.cat([fine, F.relu6(deep)], dim=1)
 
     def load_imagenet(self, path: Path) -> None:
-        """Fill everything but the lateral layer from the published checkpoint. Raises KeyError if a tensor is missing."""
+        """Fill everything but the lateral layer from the published checkpoint. Raises KeyError if one is missing."""
         source = torch.load(path, map_location="cpu", weights_only=True)
         own = self.state_dict()
         wanted = {name: _published_name(name) for name in own if not name.startswith("lateral")}

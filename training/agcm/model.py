@@ -63,9 +63,17 @@ class SpatialAttention(nn.Module):
             for side in (3, 5, 7)
         )
         self.norm = nn.BatchNorm2d(concepts * heads)
+        self.register_buffer("folded", None, persistent=False)
+        self.folded: Tensor | None
+
+    def fold(self) -> None:
+        """Keep the summed kernel, for a network that is not trained further."""
+        self.folded = self.kernel().detach()
 
     def kernel(self) -> Tensor:
-        """The folded 7x7 kernel [K * H, D, 7, 7]."""
+        """The summed 7x7 kernel [K * H, D, 7, 7]."""
+        if self.folded is not None:
+            return self.folded
         small, middle, large = self.kernels
         return large + F.pad(middle, (1,) * 4) + F.pad(small, (2,) * 4)
 
@@ -140,6 +148,7 @@ class AgcmExport(nn.Module):
     def __init__(self, model: Agcm) -> None:
         super().__init__()
         self.model = model.eval()
+        self.model.attention.fold()
 
     def forward(self, crop: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """See the class."""

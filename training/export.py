@@ -1,0 +1,197 @@
+"""Trained weights -> models/NAME: `python -m training.export EXPERIMENT.toml --weights RUN/weights.pt`.
+
+Writes model.onnx and manifest.json, or nothing: export refuses when ONNX Runtime and torch differ by more than 1e-4 on
+real crops. The manifest carries what the contributions refer to: the mean share of every concept over the training
+pictures of each head (engagement pictures for the score, expression pictures for the expressions).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+import typer
+from torch import nn
+
+from engines.backend_onnxruntime import OnnxRuntimeEngine
+from engines.preprocess import to_tensor
+from engines.spec import MODELS_DIR, ConceptSpec, HeadSpec, Manifest, ModelFile, TensorSpec
+from training.agcm.model import Agcm, AgcmConfig, AgcmExport
+from training.concepts import CONCEPTS, EXPRESSIONS, NAMES
+from training.crop import CROP
+from training.data.augment import centre
+from training.data.pictures import DataError
+from training.data.samples import MARGIN_PX, Samples, join
+from training.data.samples import load as load_samples
+from training.experiment import Experiment, ExperimentError
+from training.experiment import load as load_experiment
+from training.metrics import pearson
+from training.train import load_weights, predict, read_sources
+
+TOLERANCE = 1e-4
+OUTPUTS = ("activation", "active", "inactive", "maps", "heads")
+_CHECKED = 64
+
+
+class ExportError(RuntimeError):
+    """The exported network is not the trained one; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What contributions are measured from. mean [K, 1 + E]; base [1 + E]."""
+
+    mean: npt.NDArray[np.float64]
+    base: npt.NDArray[np.float64]
+
+
+def tensors(samples: Samples) -> npt.NDArray[np.float32]:
+    """The crops as the live path would feed them [N, 1, S, S]."""
+    return to_tensor(np.stack([centre(crop, MARGIN_PX, CROP.size_px) for crop in samples.crops]), CROP)
+
+
+@torch.no_grad()
+def shares(model: Agcm, samples: Samples) -> npt.NDArray[np.float64]:
+    """Mean over the samples of W_k . c_k, [K, 1 + E]."""
+    model.eval()
+    total = np.zeros((model.config.concepts, model.config.outputs))
+    for start in range(0, len(samples), 128):
+        part = samples.take(np.arange(start, min(start + 128, len(samples))))
+        embedding = model(torch.from_numpy(tensors(part))).embedding
+        total += torch.einsum("bkm,kmo->ko", embedding, model.weight).double().numpy()
+    return np.asarray(total / max(len(samples), 1))
+
+
+def reference(model: Agcm, parts: list[Samples], limit: int = 4000) -> Reference:
+    """The score's column from the pictures with an engagement label, the others from those with votes."""
+    everything = join(parts)
+    rng = np.random.default_rng(0)
+
+    def mean_over(rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        return shares(model, everything.take(rng.permutation(rows)[:limit]))
+
+    voted = np.nonzero(~np.isnan(everything.votes).any(1))[0]
+    scored = np.nonzero(~np.isnan(everything.score))[0]
+    mean = mean_over(voted)
+    if len(scored):
+        mean[:, 0] = mean_over(scored)[:, 0]
+    bias = model.bias.detach().double().numpy()
+    return Reference(mean, bias + mean.sum(0))
+
+
+def reliabilities(model: Agcm, valid: list[Samples]) -> list[tuple[float, str]]:
+    """Per concept: correlation with its reference on held-out crops, and which reference that is.
+
+    Photographs labelled by the teacher where the teacher is to be believed, renders with exact labels elsewhere.
+    """
+    found = []
+    parts = [(part, predict(model, part, CROP.size_px)[1]) for part in valid]
+    for column, concept in enumerate(CONCEPTS):
+        names = ("teacher", "render") if concept.teacher_reliable else ("render", "teacher")
+        rated = {}
+        for part, activations in parts:
+            rows = part.weights[:, column] > 0
+            kind = "render" if np.isnan(part.votes).all() else "teacher"
+            if rows.sum() > 1:
+                rated[kind] = pearson(activations[rows, column], part.concepts[rows, column])
+        name = next((name for name in names if name in rated), "")
+        found.append((rated.get(name, float("nan")), name))
+    return found
+
+
+def to_onnx(model: Agcm, path: Path) -> None:
+    """Write the deployable graph with a free batch dimension; the attention's three kernels are folded into one."""
+    network = AgcmExport(model).eval()
+    example = torch.zeros(2, 1, CROP.size_px, CROP.size_px)
+    program = torch.onnx.export(
+        network, (example,), dynamo=True, external_data=False, opset_version=18, verbose=False,
+        input_names=["crop"], output_names=list(OUTPUTS), dynamic_shapes=({0: torch.export.Dim("batch", max=64)},),
+    )  # fmt: skip
+    if program is None:
+        raise ExportError("torch.onnx.export gave no program")
+    program.optimize()
+    program.save(str(path))
+    onnx.checker.check_model(str(path))
+
+
+@torch.no_grad()
+def parity(model: Agcm, file: ModelFile, crops: npt.NDArray[np.float32]) -> float:
+    """Largest difference between ONNX Runtime and torch over all outputs, in batches of 1, 5 and all."""
+    network: nn.Module = AgcmExport(model)
+    engine = OnnxRuntimeEngine(file)
+    worst = 0.0
+    for count in (1, 5, len(crops)):
+        expected = network(torch.from_numpy(crops[:count]))
+        got = engine.infer({"crop": crops[:count]})
+        for name, value in zip(OUTPUTS, expected, strict=True):
+            worst = max(worst, float(np.abs(got[name] - value.numpy()).max()))
+    return worst
+
+
+def manifest_for(path: Path, name: str, model: Agcm, against: Reference,
+                 rated: list[tuple[float, str]], cuts: tuple[float, ...]) -> Manifest:  # fmt: skip
+    """The manifest of an exported file."""
+    k, outputs, grid = len(NAMES), model.config.outputs, CROP.size_px // 16
+    shapes = ((-1, k), (-1, k, outputs), (-1, k, outputs), (-1, k, grid, grid), (-1, outputs))
+    return Manifest(
+        name=name,
+        file="model.onnx",
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        inputs=(TensorSpec("crop", "float32", (-1, 1, CROP.size_px, CROP.size_px)),),
+        outputs=tuple(TensorSpec(n, "float32", shape) for n, shape in zip(OUTPUTS, shapes, strict=True)),
+        crop=CROP,
+        concepts=tuple(
+            ConceptSpec(c.name, c.kind, c.meaning, None if np.isnan(r) else round(r, 4), ref)
+            for c, (r, ref) in zip(CONCEPTS, rated, strict=True)
+        ),
+        heads=HeadSpec(EXPRESSIONS, tuple(against.base.tolist()), tuple(map(tuple, against.mean.tolist())), cuts),
+    )
+
+
+def export(experiment: Experiment, weights: Path, out: Path, cuts: tuple[float, ...]) -> float:
+    """Write `out`; returns the parity. Raises ExportError and writes nothing if it is above TOLERANCE."""
+    config = AgcmConfig(len(NAMES), 1 + len(EXPRESSIONS), experiment.embedding, deep_channels=experiment.deep_channels)
+    model = Agcm(config)
+    model.load_state_dict(load_weights(weights))
+    model.eval()
+    train, valid = read_sources(experiment, experiment.train), read_sources(experiment, experiment.valid)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+        path = Path(folder) / "model.onnx"
+        to_onnx(model, path)
+        manifest = manifest_for(path, out.name, model, reference(model, train), reliabilities(model, valid), cuts)
+        crops = np.concatenate([tensors(part.take(np.arange(min(_CHECKED, len(part))))) for part in valid])
+        difference = parity(model, ModelFile(path, manifest), crops)
+        if not difference <= TOLERANCE:
+            raise ExportError(f"ONNX Runtime and torch differ by {difference:.2e} (limit {TOLERANCE:.0e}); not written")
+        path.replace(out / manifest.file)
+        (out / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    return difference
+
+
+def main(
+    experiment: Annotated[Path, typer.Argument(help="the experiment that the weights belong to")],
+    weights: Annotated[Path, typer.Option(help="averaged weights of the run, weights.pt")],
+    out: Annotated[Path, typer.Option(help="model folder to write")] = MODELS_DIR / "agcm-live",
+    cuts: Annotated[str, typer.Option(help="two score thresholds between the engagement classes")] = "0.25,0.75",
+) -> None:
+    """Export a trained model."""
+    try:
+        low, high = (float(part) for part in cuts.split(","))
+        difference = export(load_experiment(experiment), weights, out, (low, high))
+    except (ExportError, ExperimentError, DataError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
+    size = (out / "model.onnx").stat().st_size
+    print(f"wrote {out} ({size / 1e6:.1f} MB); ONNX Runtime against torch: largest difference {difference:.1e}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
