@@ -19,6 +19,7 @@ from pipeline.track import RATE_HZ
 
 POLL_S = 0.005
 LOOK_AGAIN_S = 1.0
+LISTEN_S = 1.0
 GOES_ON = "the session goes on without sound"
 
 
@@ -41,6 +42,7 @@ def _capture(name: str, outlet: AudioOutlet, reporter: Reporter, stop: StopFlag)
         microphone: Microphone | None = Microphone(name)
     except MicrophoneError as error:
         reporter.event("microphone_missing", f"microphone: {error}; {GOES_ON}")
+        outlet.has_listener(LISTEN_S)
         outlet.end("failed")
         return
     reporter.enter("ready")

@@ -33,14 +33,14 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
         reporter = Reporter(link.session, "capture_video", results)
         results.wait_for_subscriber("health", stop, timeout_s=1.0)
         reporter.enter("starting")
+        # Bound before the source is open: whoever listens is connected by the first picture.
+        publisher = stack.enter_context(Publisher(link.video, bind=True, lossless=capture.pace == "max"))
+        video = VideoOutlet(publisher, link.session, source.name, stop)
         container = _open_patiently(source, capture, reporter, stop)
         if container is None:
             return
         stack.callback(container.close)
-        is_file = _is_file(source, container)
-        publisher = stack.enter_context(Publisher(link.video, bind=True, lossless=is_file and capture.pace == "max"))
-        video = VideoOutlet(publisher, link.session, source.name, stop)
-        if is_file:
+        if _is_file(source, container):
             sound = audio = None
             if microphone_of(capture) == "file":
                 sound = stack.enter_context(open_source(source, capture))

@@ -5,7 +5,7 @@ PortAudio calls back from a thread of its own; there the samples are copied into
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType, TracebackType
 from typing import Any, Protocol, Self
@@ -74,15 +74,16 @@ class StreamTime(Protocol):
 class Tap:
     """Takes the blocks of a device; `ring` holds them, `reading` says when the newest block began."""
 
-    def __init__(self, rate_hz: int) -> None:
+    def __init__(self, rate_hz: int, clock: Callable[[], int] = now_ns) -> None:
+        self._clock = clock
         self.ring = Ring(round(RING_S * rate_hz))
         self.reading: Reading | None = None
-        self.called_ns = now_ns()
+        self.called_ns = clock()
         self._rate_hz = rate_hz
 
     def __call__(self, block: Samples, frames: int, time: StreamTime, status: Any) -> None:
         """PortAudio's callback: block [frames, channels]."""
-        t_ns = now_ns()
+        t_ns = self._clock()
         delay_s = time.currentTime - time.inputBufferAdcTime
         if not (time.inputBufferAdcTime > 0 and 0 <= delay_s < LONGEST_DELAY_S):
             delay_s = frames / self._rate_hz

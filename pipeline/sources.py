@@ -27,7 +27,14 @@ OPEN_S = 10.0
 WAIT_FOR_SENDER_S = 1.0
 READ_S = 5.0
 _DEVICE_FORMATS = {"Linux": "v4l2", "Darwin": "avfoundation", "Windows": "dshow"}
-_LOW_DELAY = {"fflags": "nobuffer", "flags": "low_delay", "probesize": "50000", "analyzeduration": "0"}
+# A stream that has a pace of its own need not be watched for its rate before it is shown.
+_LOW_DELAY = {
+    "fflags": "nobuffer",
+    "flags": "low_delay",
+    "probesize": "50000",
+    "analyzeduration": "0",
+    "fpsprobesize": "0",
+}
 _ABSENT = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 _TEXT_ART = ("tty", "bin", "xbin", "adf", "idf")  # formats that take any text for a picture
 _NO_CAMERA = (errno.ENOTTY, errno.EINVAL, errno.EISDIR)

@@ -19,6 +19,7 @@ RATE_HZ = 16_000
 CHUNK = 320
 CHUNK_NS = CHUNK * NS_PER_S // RATE_HZ
 SMALLEST_GAP_NS = 40_000_000
+FULL_SCALE = 2.0**31
 LONGEST_GAP_NS = 10 * NS_PER_S
 
 Samples = NDArray[np.float32]
@@ -33,13 +34,13 @@ class Chunk:
 
 
 def resampler() -> av.AudioResampler:
-    """To mono float32 at RATE_HZ."""
-    return av.AudioResampler(format="flt", layout="mono", rate=RATE_HZ)
+    """To mono at RATE_HZ. In integers several channels are mixed to fit; in floats they would add up beyond 1."""
+    return av.AudioResampler(format="s32", layout="mono", rate=RATE_HZ)
 
 
 def flat(frame: av.AudioFrame) -> Samples:
-    """The samples [N] of mono float32 sound."""
-    return np.asarray(frame.to_ndarray(), np.float32).reshape(-1)
+    """The samples [N] of a resampled frame, in [-1, 1]."""
+    return (frame.to_ndarray().reshape(-1) / FULL_SCALE).astype(np.float32)
 
 
 def chunks(container: InputContainer, stream: AudioStream, origin_ns: int) -> Iterator[Chunk]:
@@ -49,13 +50,13 @@ def chunks(container: InputContainer, stream: AudioStream, origin_ns: int) -> It
     """
     waiting = np.zeros(0, np.float32)
     start_ns: int | None = None
-    place = 0
+    place = before = 0
     for t_ns, samples in _resampled(container, stream, origin_ns):
         if start_ns is None:
-            start_ns, samples = _begin(t_ns, samples)
-            if not len(samples):
-                start_ns = None
-                continue
+            start_ns, before = max(0, t_ns), round(max(0, -t_ns) * RATE_HZ / NS_PER_S)
+        if before:
+            before, samples = max(0, before - len(samples)), samples[before:]
+            t_ns = 0
         gap_ns = t_ns - (start_ns + (place + len(waiting)) * NS_PER_S // RATE_HZ)
         if place + len(waiting) and SMALLEST_GAP_NS < gap_ns < LONGEST_GAP_NS:
             waiting = np.concatenate([waiting, np.zeros(round(gap_ns * RATE_HZ / NS_PER_S), np.float32)])
@@ -67,12 +68,6 @@ def chunks(container: InputContainer, stream: AudioStream, origin_ns: int) -> It
         waiting = waiting[whole:]
     if len(waiting) and start_ns is not None:
         yield Chunk(start_ns + place * NS_PER_S // RATE_HZ, waiting)
-
-
-def _begin(t_ns: int, samples: Samples) -> tuple[int, Samples]:
-    """The sound from the first picture on: where it starts, and what is left of these samples."""
-    before = min(len(samples), max(0, round(-t_ns * RATE_HZ / NS_PER_S)))
-    return max(0, t_ns), samples[before:]
 
 
 def _resampled(container: InputContainer, stream: AudioStream, origin_ns: int) -> Iterator[tuple[int, Samples]]:
