@@ -134,7 +134,7 @@ class Supervisor:
             self._status.take(message)
             if isinstance(message, Health):
                 self._note(message)
-            elif isinstance(message, Event) and message.kind in SHOWN:
+            elif isinstance(message, Event) and message.kind in SHOWN and self._verdict in (None, DONE):
                 self._terminal.say(message.text)
 
     def _note(self, health: Health) -> None:
@@ -247,7 +247,7 @@ def _endpoint(folder: Path, name: str) -> str:
 
 def _clean(folder: Path) -> None:
     """Remove the session's folder, unless a log in it is still to be read."""
-    if not list(folder.glob("*.log")):
+    if not any(log.stat().st_size for log in folder.glob("*.log")):
         shutil.rmtree(folder, ignore_errors=True)
 
 
