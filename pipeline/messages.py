@@ -1,4 +1,4 @@
-"""Every topic and every wire type of the system; nothing else names a topic.
+"""Every topic and every wire type of the system; a topic that is not here can be neither sent nor subscribed to.
 
 A message is ZeroMQ multipart: [topic, header] or [topic, header, payload]. Headers inside a session are msgpack;
 what users read (`engagement`, `health`, `event`) is JSON. Every header carries `v`; a decoder refuses another

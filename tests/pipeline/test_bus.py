@@ -206,7 +206,9 @@ def test_a_second_bind_is_refused_by_name_and_leaves_the_first_alone(
 
 def test_an_endpoint_can_be_bound_again_after_close(endpoint: str) -> None:
     for _ in range(2):
-        Publisher(endpoint, bind=True, lossless=True).close()
+        publisher = Publisher(endpoint, bind=True, lossless=True)
+        publisher.close()
+        publisher.close()
 
 
 @pytest.mark.parametrize(
