@@ -34,7 +34,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """name: run folder under runs/. backbone: ImageNet weights, or init: a run's weights to go on from.
     scale_from: teacher file whose quantiles scale every teacher. expression, concept, map, score: loss weights.
     learning_rate: peak of one cosine with warm-up. ema: decay of the averaged weights, which are what is exported.
-    freeze_norm: keep the batch statistics of `init`. exclude_subjects: of the engagement corpus.
+    freeze_backbone: train concepts and heads only. exclude_subjects: of the engagement corpus.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     concept: float = 1.0
     map: float = 0.1
     score: float = 0.0
-    freeze_norm: bool = False
+    freeze_backbone: bool = False
     exclude_subjects: tuple[int, ...] = ()
     threads: int = 2
 

@@ -137,9 +137,8 @@ class Run:
             self.model.backbone.load_imagenet(Path(experiment.backbone))
         if experiment.init:
             self.model.load_state_dict(load_weights(Path(experiment.init)))
-        self.optimizer = torch.optim.AdamW(
-            _groups(self.model, experiment.weight_decay), lr=experiment.learning_rate
-        )
+        self.model.backbone.requires_grad_(not experiment.freeze_backbone)
+        self.optimizer = torch.optim.AdamW(_groups(self.model, experiment.weight_decay), lr=experiment.learning_rate)
         self.averaged = Averaged(self.model, experiment.ema)
 
     @property
@@ -181,8 +180,9 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 def _groups(model: nn.Module, decay: float) -> list[dict[str, object]]:
     """Weight decay for kernels and matrices only."""
-    large = [p for p in model.parameters() if p.ndim > 1]
-    small = [p for p in model.parameters() if p.ndim <= 1]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    large = [p for p in trained if p.ndim > 1]
+    small = [p for p in trained if p.ndim <= 1]
     return [{"params": large, "weight_decay": decay}, {"params": small, "weight_decay": 0.0}]
 
 
@@ -267,10 +267,8 @@ def _update(run: Run, crops: Tensor, targets: Targets, places: Tensor, weights: 
             total: int) -> dict[str, float]:  # fmt: skip
     """One optimiser step."""
     run.model.train()
-    if run.experiment.freeze_norm:
-        for module in run.model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
+    if run.experiment.freeze_backbone:
+        run.model.backbone.eval()
     torch.manual_seed(run.experiment.seed * 1_000_003 + run.number)
     for group in run.optimizer.param_groups:
         group["lr"] = run.experiment.learning_rate * rate(run.number, total)

@@ -1,0 +1,132 @@
+"""Measure an exported model: `python -m training.evaluate --model agcm-live --dataset ferplus --data FILE --split valid`.
+
+Runs the very file that ships, through the detector, the alignment, the luma crop, the engine and the readout of the
+live path. The labels of a picture never reach the model. A picture in which no face is found is not left out: its crop
+is taken where faces lie on average in that corpus, and figures are given with and without those pictures.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+import typer
+
+from engines.backends import load as load_engine
+from engines.base import Engine, EngineError
+from engines.concept import ConceptReadout, read
+from engines.preprocess import to_tensor
+from engines.spec import CropSpec, HeadSpec, Manifest, ManifestError, load_model_file
+from training.concepts import EXPRESSIONS
+from training.data import ferplus, wacv2016
+from training.data.pictures import Crops, DataError, cut_crops
+from training.metrics import classes_of
+from training.reports import GroupFigures, Report, classification, engagement, show, write
+
+Ints = npt.NDArray[np.int64]
+ENGAGEMENT_CLASSES = ("disengaged", "engaged", "very engaged")
+_BATCH = 16
+_RULE = "no face found: crop at the corpus' mean face place"
+
+
+def answers(engine: Engine, crops: npt.NDArray[np.uint8]) -> list[ConceptReadout]:
+    """Readouts of luma crops [N, S, S]."""
+    crop, heads = parts_of(engine.manifest)
+    found: list[ConceptReadout] = []
+    for start in range(0, len(crops), _BATCH):
+        batch = to_tensor(crops[start : start + _BATCH], crop)
+        found += read(engine.infer({"crop": batch}), heads)
+    return found
+
+
+def parts_of(manifest: Manifest) -> tuple[CropSpec, HeadSpec]:
+    """The crop and the heads of a concept model. Raises ManifestError for another kind of network."""
+    if manifest.crop is None or manifest.heads is None:
+        raise ManifestError(f"{manifest.name} is not a concept model: its manifest has no crop or no heads")
+    return manifest.crop, manifest.heads
+
+
+def open_model(name: str, backend: str) -> tuple[Engine, Engine]:
+    """The face detector and the concept model."""
+    file = load_model_file(name)
+    crop, _ = parts_of(file.manifest)
+    sample = {"crop": np.zeros((1, 1, crop.size_px, crop.size_px), np.float32)}
+    detector_sample = {"luma": np.zeros((1, 1, 256, 256), np.float32)}
+    detector = load_engine("onnxruntime", load_model_file("centerface"), "fp32", 1, detector_sample)
+    return detector, load_engine(backend, file, "fp32", 1, sample)
+
+
+def evaluate_ferplus(model: tuple[Engine, Engine], path: Path, split: str) -> Report:
+    """Eight classes, majority of the votes; pictures whose majority is unknown or no face are not in the protocol."""
+    detector, engine = model
+    corpus = ferplus.load(path, split)
+    crop, _ = parts_of(engine.manifest)
+    made = cut_crops(detector, list(corpus.pictures), ferplus.POINT_SHARES, crop.size_px)
+    answer = np.array([int(r.expressions.argmax()) for r in answers(engine, made.crops)])
+    groups = [
+        classification(name, corpus.majority[rows], answer[rows], EXPRESSIONS)
+        for name, rows in (("all", np.ones(len(answer), bool)), ("face found", made.found))
+        if rows.any()
+    ]
+    protocol = f"majority of 8 classes, single pass; {_RULE}"
+    return _report("ferplus", split, engine, made, protocol, tuple(groups))
+
+
+def evaluate_wacv2016(model: tuple[Engine, Engine], folder: Path) -> Report:
+    """Three classes from the score by the manifest's thresholds, and the score itself."""
+    detector, engine = model
+    corpus = wacv2016.load(folder)
+    crop, heads = parts_of(engine.manifest)
+    made = cut_crops(detector, corpus.pictures, wacv2016.POINT_SHARES, crop.size_px)
+    score = np.array([r.score for r in answers(engine, made.crops)])
+    truth = corpus.labels - 1
+    answer = classes_of(score, heads.score_cuts)
+    groups = [
+        engagement(name, score[rows], truth[rows], answer[rows], ENGAGEMENT_CLASSES)
+        for name, rows in groups_of(made.found, corpus.colour).items()
+        if rows.any()
+    ]
+    cuts = ", ".join(f"{cut:.3f}" for cut in heads.score_cuts)
+    protocol = f"classes by the manifest's score thresholds ({cuts}); {_RULE}"
+    return _report("wacv2016", "all", engine, made, protocol, tuple(groups))
+
+
+def groups_of(found: npt.NDArray[np.bool_], colour: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Groups of WACV pictures that figures are given for; colour is a confound of the corpus, so grey stands alone."""
+    return {"all": np.ones(len(found), bool), "face found": found, "grey": ~colour, "grey, face found": ~colour & found}
+
+
+def _report(corpus: str, split: str, engine: Engine, made: Crops, protocol: str, groups: tuple[GroupFigures, ...]) -> Report:  # fmt: skip
+    return Report(
+        corpus, split, engine.manifest.identity, engine.backend, protocol,
+        len(made.found), int((~made.found).sum()), groups,
+    )  # fmt: skip
+
+
+def main(
+    dataset: Annotated[Literal["ferplus", "wacv2016"], typer.Option(help="corpus")],
+    data: Annotated[Path, typer.Option(help="ferplus: the npz; wacv2016: the folder with 1/, 2/ and 3/")],
+    model: Annotated[str, typer.Option(help="a folder under models/")] = "agcm-live",
+    split: Annotated[str, typer.Option(help="ferplus: train, valid or test")] = "valid",
+    engine: Annotated[str, typer.Option(help="onnxruntime or openvino (fp32)")] = "onnxruntime",
+    json: Annotated[Path | None, typer.Option(help="also write the figures here")] = None,
+) -> None:
+    """Accuracy, macro-F1, recall per class; for engagement also r, AUC(disengaged) and CCC."""
+    try:
+        opened = open_model(model, engine)
+        if dataset == "ferplus":
+            report = evaluate_ferplus(opened, data, split)
+        else:
+            report = evaluate_wacv2016(opened, data)
+    except (DataError, ManifestError, EngineError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    show(report)
+    if json is not None:
+        write(report, json)
+
+
+if __name__ == "__main__":
+    typer.run(main)
