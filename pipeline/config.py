@@ -11,6 +11,8 @@ from typing import Annotated, Literal, get_args, get_origin
 
 import msgspec
 
+from pipeline.messages import OneLineError
+
 DEFAULT_FILE = Path(__file__).with_name("live.toml")
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -20,7 +22,7 @@ AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
-class ConfigError(ValueError):
+class ConfigError(OneLineError):
     """A setting is unknown, of the wrong type, or impossible; one line that names it."""
 
 

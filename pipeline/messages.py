@@ -20,7 +20,14 @@ Size = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class MessageError(ValueError):
+class OneLineError(ValueError):
+    """An error whose text is one printable line, whatever the input is that it quotes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("".join(char if char.isprintable() else " " for char in text))
+
+
+class MessageError(OneLineError):
     """Bytes that are not a message of this version; the text says what was found and what was expected."""
 
 

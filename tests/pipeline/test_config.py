@@ -78,6 +78,7 @@ def test_a_bad_override_is_one_line_that_names_it(override: str, says: str) -> N
         ("[face.more]\nx = 1", "unknown setting face.more"),
         ("pace = 'max'", "setting 'pace' is outside of a section"),
         ("[face", "is not valid TOML"),
+        ('[face]\n"max\\nfaces\\u001b" = 2', "unknown setting face.max faces"),
     ],
 )
 def test_a_bad_file_is_one_line_that_names_the_setting(file: Path, text: str, says: str) -> None:
