@@ -185,6 +185,21 @@ def test_corrupt_packets_are_counted_and_passed_over(tmp_path: Path) -> None:
     assert rig.healths[-1].state == "ended"
 
 
+def test_damaged_h264_goes_on_after_the_damage(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (30, 48, 64), np.uint8)
+    clip = media.video(tmp_path / "clip.mp4", [media.planes(each, "yuvj420p") for each in noise], "libx264")
+    data = bytearray(clip.read_bytes())
+    middle = data.index(b"mdat") + len(data) // 3
+    data[middle : middle + 8000] = bytes(8000)
+    clip.write_bytes(data)
+    rig = captured(tmp_path, clip)
+    lost = rig.healths[-1].drops["decode"]
+    assert lost > 0
+    assert len(rig.frames) + lost == 30
+    assert [frame.seq for frame in rig.frames] == list(range(len(rig.frames)))
+    assert rig.frames[-1].media_ns == pytest.approx(29 * PERIOD_NS, abs=MS_NS)
+
+
 def test_a_file_that_breaks_off_ends_there(tmp_path: Path) -> None:
     clip = media.video(tmp_path / "clip.mkv", [media.planes(each, "gray") for each in media.numbered(20)], "ffv1")
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
