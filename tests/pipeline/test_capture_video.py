@@ -225,6 +225,8 @@ def test_stop_ends_the_stream_and_says_so(tmp_path: Path) -> None:
 def test_demo_is_the_clip_of_the_repository(tmp_path: Path) -> None:
     with running(capture_video.run, tmp_path, CaptureConfig(camera="demo", mic="none", pace="max")) as rig:
         rig.until(lambda rig: len(rig.frames) >= 3)
+        rig.stop.set()
+        rig.to_the_end()
     assert rig.frames[0].source == "demo"
     assert (rig.frames[0].width_px, rig.frames[0].height_px) == (640, 360)
 
