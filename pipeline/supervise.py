@@ -94,6 +94,7 @@ class Supervisor:
         self._status = Status()
         self._verdict: int | None = None
         self._started_ns: int | None = None
+        self._restarts: list[str] = []
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Supervisor:
@@ -118,6 +119,7 @@ class Supervisor:
             self._start_due()
             for seat in self._seats:
                 self._look_after(seat)
+            self._announce_restarts()
             self._terminal.show(self._status)
             if self._verdict is None and (stop.is_set() or self._time_is_over()):
                 self._verdict = DONE
@@ -194,8 +196,16 @@ class Supervisor:
             return
         line += f"; {row.name} is restarted ({count} of at most {row.restarts} times in {row.per_s:.0f} s)"
         self._terminal.say(line)
-        self._reporter.event("restarted", line)
+        self._restarts.append(line)
         self._start(seat)
+
+    def _announce_restarts(self) -> None:
+        """As an event, once whoever records the session is there to hear it: it may be what was restarted."""
+        recorders = [seat for seat in self._seats if seat.row.stage == 0]
+        if self._verdict is not None or all(seat.ready or seat.done for seat in recorders):
+            for line in self._restarts:
+                self._reporter.event("restarted", line)
+            self._restarts.clear()
 
     def _give_up(self, exit_code: int, line: str) -> None:
         self._verdict = exit_code

@@ -65,10 +65,12 @@ def test_a_session_is_over_when_every_sink_has_ended(endpoint: str, capfd: pytes
 
 
 def test_a_stage_starts_when_the_one_before_is_ready(endpoint: str) -> None:
-    exit_code, _, healths = hold(endpoint, [row("source", stage=1, sink=False), row("short", stage=0)])
+    exit_code, _, healths = hold(
+        endpoint, [row("source", stage=1, sink=False), row("steady", stage=0)], "session.duration_s=0.1"
+    )
     assert exit_code == DONE
     ready = {health.source: health.t_ns for health in reversed(healths) if health.state == "ready"}
-    assert ready["short"] < ready["source"]
+    assert ready["steady"] < ready["source"]
 
 
 def test_a_worker_that_crashes_is_restarted(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
