@@ -8,7 +8,11 @@ pictures of each head (engagement pictures for the score, expression pictures fo
 from __future__ import annotations
 
 import hashlib
+import logging
 import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -30,7 +34,6 @@ from training.crop import CROP
 from training.data.augment import centre
 from training.data.pictures import DataError
 from training.data.samples import MARGIN_PX, Samples, join
-from training.data.samples import load as load_samples
 from training.experiment import Experiment, ExperimentError
 from training.experiment import load as load_experiment
 from training.metrics import pearson
@@ -107,19 +110,47 @@ def reliabilities(model: Agcm, valid: list[Samples]) -> list[tuple[float, str]]:
     return found
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what torch's exporter says about itself whatever it exports: that it tests for a class in a way it has
+    deprecated, and that torchvision, which nothing here uses, is not installed."""
+    registry = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registry.level
+    registry.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+            yield
+    finally:
+        registry.setLevel(level)
+
+
 def to_onnx(model: Agcm, path: Path) -> None:
     """Write the deployable graph with a free batch dimension; the attention's three kernels are folded into one."""
-    network = AgcmExport(model).eval()
-    example = torch.zeros(2, 1, CROP.size_px, CROP.size_px)
-    program = torch.onnx.export(
-        network, (example,), dynamo=True, external_data=False, opset_version=18, verbose=False,
-        input_names=["crop"], output_names=list(OUTPUTS), dynamic_shapes=({0: torch.export.Dim("batch", max=64)},),
-    )  # fmt: skip
+    # An example of one or two crops may leave its own batch size in the graph; three are taken for a variable.
+    example = torch.zeros(3, 1, CROP.size_px, CROP.size_px)
+    with _quiet():
+        program = torch.onnx.export(
+            AgcmExport(model).eval(), (example,), dynamo=True, opset_version=18, verbose=False,
+            input_names=["crop"], output_names=list(OUTPUTS), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+        )  # fmt: skip
     if program is None:
         raise ExportError("torch.onnx.export gave no program")
-    program.optimize()
-    program.save(str(path))
-    onnx.checker.check_model(str(path))
+    graph = _bare(program.model_proto)
+    onnx.checker.check_model(graph, full_check=True)
+    path.write_bytes(graph.SerializeToString(deterministic=True))
+
+
+def _bare(network: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network without the notes of the machine that made it: source paths, stack traces, shapes in between."""
+    graph = network.graph
+    del network.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
+    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    for port in (*graph.input, *graph.output):
+        port.type.tensor_type.shape.dim[0].dim_param = "faces"
+    return network
 
 
 @torch.no_grad()
@@ -158,23 +189,36 @@ def manifest_for(path: Path, name: str, model: Agcm, against: Reference,
 
 def export(experiment: Experiment, weights: Path, out: Path, cuts: tuple[float, ...]) -> float:
     """Write `out`; returns the parity. Raises ExportError and writes nothing if it is above TOLERANCE."""
-    config = AgcmConfig(len(NAMES), 1 + len(EXPRESSIONS), experiment.embedding, deep_channels=experiment.deep_channels)
-    model = Agcm(config)
-    model.load_state_dict(load_weights(weights))
-    model.eval()
+    model = _trained(experiment, weights)
     train, valid = read_sources(experiment, experiment.train), read_sources(experiment, experiment.valid)
-    out.mkdir(parents=True, exist_ok=True)
+    crops = np.concatenate([tensors(part.take(np.arange(min(_CHECKED, len(part))))) for part in valid])
+    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         path = Path(folder) / "model.onnx"
         to_onnx(model, path)
         manifest = manifest_for(path, out.name, model, reference(model, train), reliabilities(model, valid), cuts)
-        crops = np.concatenate([tensors(part.take(np.arange(min(_CHECKED, len(part))))) for part in valid])
         difference = parity(model, ModelFile(path, manifest), crops)
         if not difference <= TOLERANCE:
             raise ExportError(f"ONNX Runtime and torch differ by {difference:.2e} (limit {TOLERANCE:.0e}); not written")
-        path.replace(out / manifest.file)
-        (out / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        description = path.with_name("manifest.json")
+        description.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        out.mkdir(exist_ok=True)
+        for written in (path, description):
+            written.replace(out / written.name)
     return difference
+
+
+def _trained(experiment: Experiment, weights: Path) -> Agcm:
+    """The model of an experiment with the weights of a run. Raises ExportError if they do not fit each other."""
+    config = AgcmConfig(len(NAMES), 1 + len(EXPRESSIONS), experiment.embedding, deep_channels=experiment.deep_channels)
+    model = Agcm(config)
+    try:
+        model.load_state_dict(load_weights(weights))
+    except RuntimeError as error:
+        raise ExportError(
+            f"{weights} are not weights of {experiment.name}; give the experiment they belong to"
+        ) from error
+    return model.eval()
 
 
 def main(
