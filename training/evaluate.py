@@ -116,10 +116,7 @@ def main(
     """Accuracy, macro-F1, recall per class; for engagement also r, AUC(disengaged) and CCC."""
     try:
         opened = open_model(model, engine)
-        if dataset == "ferplus":
-            report = evaluate_ferplus(opened, data, split)
-        else:
-            report = evaluate_wacv2016(opened, data)
+        report = evaluate_ferplus(opened, data, split) if dataset == "ferplus" else evaluate_wacv2016(opened, data)
     except (DataError, ManifestError, EngineError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error

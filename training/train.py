@@ -132,7 +132,8 @@ class Run:
         )
         torch.manual_seed(experiment.seed)
         # Channels last is what the depthwise backward pass and the bf16 kernels want.
-        self.model = Agcm(config).to(memory_format=torch.channels_last)
+        self.model = Agcm(config)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
         if experiment.backbone:
             self.model.backbone.load_imagenet(Path(experiment.backbone))
         if experiment.init:
@@ -278,7 +279,7 @@ def _update(run: Run, crops: Tensor, targets: Targets, places: Tensor, weights: 
     if not torch.isfinite(loss):
         raise ExperimentError(f"the loss is not finite at step {run.number} ({terms}); lower learning_rate and resume")
     run.optimizer.zero_grad()
-    loss.backward()
+    torch.autograd.backward(loss)
     nn.utils.clip_grad_norm_(run.model.parameters(), 5.0)
     run.optimizer.step()
     run.averaged.update(run.model)

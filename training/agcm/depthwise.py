@@ -19,7 +19,7 @@ from torch.nn import functional as F
 F32 = npt.NDArray[np.float32]
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(parallel=True, fastmath=True, cache=True)
 def _gradients(x: F32, w: F32, gy: F32, stride: int, parts: int) -> tuple[F32, F32]:
     """x [B, H, W, C], w [k, k, C], gy [B, h, w, C] -> gradients of x and w; the batch is split into `parts`."""
     batch, height, width, channels = x.shape

@@ -75,13 +75,14 @@ class SpatialAttention(nn.Module):
         if self.folded is not None:
             return self.folded
         small, middle, large = self.kernels
-        return large + F.pad(middle, (1,) * 4) + F.pad(small, (2,) * 4)
+        kernel: Tensor = large + F.pad(middle, (1,) * 4) + F.pad(small, (2,) * 4)
+        return kernel
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, D, h, w] -> A [B, K, h * w]; every row sums to 1."""
         scores = self.norm(F.conv2d(x, self.kernel(), padding=3))
-        attention = scores.reshape(len(x), self.concepts, self.heads, -1).float().softmax(-1)
-        return attention.mean(2)
+        attention: Tensor = scores.reshape(len(x), self.concepts, self.heads, -1).float().softmax(-1).mean(2)
+        return attention
 
 
 class Agcm(nn.Module):

@@ -48,9 +48,7 @@ def vary(stored: Luma, margin_px: int, side_px: int, how: Augment, rng: np.rando
     middle = (stored.shape[0] - 1) / 2
     shift = rng.uniform(-how.shift_px, how.shift_px, 2) * unit + (side_px - 1) / 2
     affine = np.column_stack([turn, shift - turn @ np.array([middle, middle])])
-    view = cv2.warpAffine(
-        stored, affine, (side_px, side_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    view = cv2.warpAffine(stored, affine, (side_px, side_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return _hide(_light(np.asarray(view, np.uint8), how, rng), how, rng), mirrored
 
 

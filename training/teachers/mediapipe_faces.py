@@ -62,7 +62,7 @@ def label(crops: npt.NDArray[np.uint8], model: Path) -> dict[str, npt.NDArray[An
     with landmarker(model) as network:
         for i, picture in enumerate(crops):
             large = cv2.resize(picture, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC)
-            padded = cv2.copyMakeBorder(large, *[BORDER_PX] * 4, cv2.BORDER_REPLICATE)
+            padded = cv2.copyMakeBorder(large, BORDER_PX, BORDER_PX, BORDER_PX, BORDER_PX, cv2.BORDER_REPLICATE)
             image = mediapipe.Image(mediapipe.ImageFormat.SRGB, cv2.cvtColor(padded, cv2.COLOR_GRAY2RGB))
             result = network.detect(image)
             if result.face_blendshapes:
@@ -94,7 +94,7 @@ def main() -> None:
     args = parser.parse_args()
     inner = slice(args.margin, -args.margin or None)
     crops = np.load(args.pictures)["crops"][args.first : args.last, inner, inner]
-    np.savez_compressed(args.out, **label(crops, args.model))
+    np.savez_compressed(args.out, allow_pickle=False, **label(crops, args.model))
 
 
 if __name__ == "__main__":
