@@ -26,6 +26,7 @@ from training.data.samples import MARGIN_PX, Samples, join
 from training.data.samples import load as load_samples
 from training.experiment import Experiment, ExperimentError, Phase, Source
 from training.experiment import load as load_experiment
+from training.memory import keep_freed_memory
 from training.metrics import Figures, figures
 from training.regions import regions
 from training.synthetic import ict
@@ -228,6 +229,7 @@ def validate(run: Run, valid: list[Samples], side_px: int) -> Figures:
 
 def train(experiment: Experiment, folder: Path) -> Figures:
     """Run to the end; prints and logs the figures of every epoch."""
+    keep_freed_memory()
     torch.set_num_threads(experiment.threads)
     folder.mkdir(parents=True, exist_ok=True)
     parts, valid = read_sources(experiment, experiment.train), read_sources(experiment, experiment.valid)

@@ -18,6 +18,7 @@ WEAK_WEIGHT = 0.3
 _LOW, _HIGH, _DEAD = 0.10, 0.99, 0.02
 # On photographs these blendshapes stay near zero whatever the face does.
 _BLIND = frozenset({"AU6", "AU9"})
+_MEASURES = ("yaw_deg", "pitch_deg", "lips_gap", "eye_distance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,15 @@ def read(path: Path) -> Teacher:
     if not path.is_file():
         raise DataError(f"teacher labels not found: {path}; run python -m training.teachers.mediapipe_faces first")
     with np.load(path) as file:
+        lacking = [key for key in ("found", "names", "blendshapes", *_MEASURES) if key not in file]
+        if lacking:
+            raise DataError(f"{path} holds no teacher labels: no array {', '.join(lacking)}")
         names = [str(name) for name in file["names"]]
         found, shapes = file["found"], file["blendshapes"]
-        yaw, pitch, gap, eyes = (file[key] for key in ("yaw_deg", "pitch_deg", "lips_gap", "eye_distance"))
+        yaw, pitch, gap, eyes = (file[key] for key in _MEASURES)
+    unnamed = {name for concept in CONCEPTS for name in concept.blendshapes} - set(names)
+    if unnamed:
+        raise DataError(f"{path}: the teacher gives no {', '.join(sorted(unnamed))}")
     raw = np.full((len(found), len(CONCEPTS)), np.nan, np.float32)
     for column, concept in enumerate(CONCEPTS):
         if concept.blendshapes:
@@ -65,7 +72,12 @@ def read(path: Path) -> Teacher:
 
 
 def scale_of(teacher: Teacher) -> Scale:
-    """Quantiles of a large corpus for the blendshape columns; measured columns keep their unit."""
+    """Quantiles of a large corpus for the blendshape columns; measured columns keep their unit.
+
+    Raises DataError if the teacher found no face.
+    """
+    if not teacher.found.any():
+        raise DataError("the teacher found no face in the pictures that the labels are to be scaled by (scale_from)")
     seen = teacher.raw[teacher.found]
     low, high = np.quantile(seen, (_LOW, _HIGH), axis=0).astype(np.float32)
     measured = [i for i, concept in enumerate(CONCEPTS) if not concept.blendshapes]
