@@ -1,0 +1,41 @@
+"""Real face crops to run a network on: faces of a clip, found and aligned as the live path does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.keyframes import open_detector
+from engines.face import FaceFinder, align
+from engines.preprocess import Luma
+from pipeline.bus import WorkerError
+from pipeline.decode import Losses, pictures
+from pipeline.luma import LumaReader
+from pipeline.sources import source_of, video_stream
+
+
+def face_crops(path: Path, count: int, size_px: int, every: int) -> npt.NDArray[np.uint8]:
+    """Luma crops [count, size_px, size_px]: the largest face of every so many pictures.
+
+    Raises WorkerError if the clip shows fewer faces.
+    """
+    detector = open_detector("onnxruntime", "fp32")
+    reader = LumaReader()
+    crops: list[Luma] = []
+    try:
+        with av.open(str(path)) as container:
+            stream = video_stream(container, source_of(str(path)))
+            for number, picture in enumerate(pictures(container, stream, Losses())):
+                if number % every or len(crops) == count:
+                    continue
+                luma = reader.read(picture.frame)
+                faces = [each for each in FaceFinder(detector).locate(luma, 0).faces if each.status == "tracked"]
+                crops += [align(luma, face, size_px).luma for face in faces[:1]]
+    finally:
+        detector.close()
+    if len(crops) < count:
+        raise WorkerError(f"{path.name} shows a face in {len(crops)} of the pictures looked at; {count} are needed", 2)
+    return np.stack(crops)
