@@ -16,8 +16,9 @@ import typer
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.base import Engine
 from engines.spec import load_model_file
+from training.concepts import NAMES
 from training.data import ferplus, wacv2016
-from training.data.pictures import DataError, cut_crops
+from training.data.pictures import DataError, cut_crops, open_npz
 from training.data.samples import MARGIN_PX, Samples, blank, save
 
 CROP_PX = 112
@@ -48,8 +49,12 @@ def from_wacv2016(folder: Path) -> Samples:
 
 def from_renders(path: Path) -> Samples:
     """Crops with exact concepts; renders in which no face is found are left out."""
-    with np.load(path) as file:
-        pictures, concepts = list(file["images"]), file["concepts"]
+    if not path.is_file():
+        raise DataError(f"renders not found: {path}; run python -m training.synthetic.generate first")
+    with open_npz(path, ("images", "concepts", "names"), "a file of renders") as file:
+        pictures, concepts, names = list(file["images"]), file["concepts"], tuple(file["names"].tolist())
+    if names != NAMES:
+        raise DataError(f"{path} was rendered for other concepts; run python -m training.synthetic.generate again")
     made = cut_crops(detector(), pictures, ferplus.POINT_SHARES, CROP_PX, MARGIN_PX)
     samples = blank(made.crops, made.found)
     return replace(samples, concepts=concepts, weights=np.ones_like(concepts)).take(made.found)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from engines.preprocess import Points
 from training.concepts import EXPRESSIONS
-from training.data.pictures import DataError
+from training.data.pictures import DataError, open_npz
 
 # Mean of the detected points over the training split, as shares of the picture.
 POINT_SHARES: Points = np.array(
@@ -37,16 +37,14 @@ def load(path: Path, split: str) -> FerPlus:
     """One split. Raises DataError if the file or the split is not there."""
     if not path.is_file():
         raise DataError(f"FER+ file not found: {path}")
-    with np.load(path) as file:
-        missing = [key for key in _KEYS if key not in file]
-        if missing:
-            raise DataError(f"{path} is not in the FER+ layout: no array {', '.join(missing)}")
+    with open_npz(path, _KEYS, "in the FER+ layout") as file:
         splits = file["split"].astype(str)
         if split not in splits:
             raise DataError(f"{path} has no split {split!r} (it has {', '.join(sorted(set(splits.tolist())))})")
         columns = [str(name) for name in file["vote_columns"]]
         votes = file["votes"].astype(np.float32)
-        rows = np.nonzero((splits == split) & (votes.argmax(1) < len(EXPRESSIONS)))[0]
+        expressive = (votes.argmax(1) < len(EXPRESSIONS)) & votes.any(1)
+        rows = np.nonzero((splits == split) & expressive)[0]
         pictures = file["images"][rows]
     if tuple(columns[: len(EXPRESSIONS)]) != EXPRESSIONS:
         raise DataError(f"{path}: vote columns are {columns}, expected {list(EXPRESSIONS)} first")

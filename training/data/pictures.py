@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.npyio import NpzFile
 from rich.progress import track
 
 from engines.base import Engine
@@ -16,6 +20,22 @@ from engines.preprocess import Affine, Luma, Points, crop, similarity
 
 class DataError(ValueError):
     """A corpus is missing, incomplete or contradicts itself; one line that names the item."""
+
+
+@contextmanager
+def open_npz(path: Path, names: Sequence[str], what: str) -> Iterator[NpzFile]:
+    """The arrays of a file. Raises DataError if it is no npz, or if it lacks one of `names` and so is not `what`."""
+    with ExitStack() as stack:
+        try:
+            file = np.load(stack.enter_context(path.open("rb")))
+        except (OSError, EOFError, ValueError, BadZipFile) as error:
+            raise DataError(f"{path} is no npz file") from error
+        if not isinstance(file, NpzFile):
+            raise DataError(f"{path} is no npz file")
+        missing = [name for name in names if name not in stack.enter_context(file)]
+        if missing:
+            raise DataError(f"{path} is not {what}: no array {', '.join(missing)}")
+        yield file
 
 
 @dataclass(frozen=True, slots=True)

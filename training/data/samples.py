@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.concepts import EXPRESSIONS, NAMES
-from training.data.pictures import DataError
+from training.data.pictures import DataError, open_npz
 
 F32 = npt.NDArray[np.float32]
 
@@ -72,8 +72,5 @@ def load(path: Path) -> Samples:
     """Read a prepared file. Raises DataError naming what is missing."""
     if not path.is_file():
         raise DataError(f"prepared crops not found: {path}; run python -m training.prepare first")
-    with np.load(path) as file:
-        missing = [name for name in Samples.__slots__ if name not in file]
-        if missing:
-            raise DataError(f"{path} is not a prepared file: no array {', '.join(missing)}")
+    with open_npz(path, Samples.__slots__, "a prepared file") as file:
         return Samples(*(file[name] for name in Samples.__slots__))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.concepts import CONCEPTS, INDEX, head_concepts, lips_part
-from training.data.pictures import DataError
+from training.data.pictures import DataError, open_npz
 
 F32 = npt.NDArray[np.float32]
 
@@ -50,10 +50,7 @@ def read(path: Path) -> Teacher:
     """A file written by training.teachers.mediapipe_faces. Raises DataError if it is not one."""
     if not path.is_file():
         raise DataError(f"teacher labels not found: {path}; run python -m training.teachers.mediapipe_faces first")
-    with np.load(path) as file:
-        lacking = [key for key in ("found", "names", "blendshapes", *_MEASURES) if key not in file]
-        if lacking:
-            raise DataError(f"{path} holds no teacher labels: no array {', '.join(lacking)}")
+    with open_npz(path, ("found", "names", "blendshapes", *_MEASURES), "a file of teacher labels") as file:
         names = [str(name) for name in file["names"]]
         found, shapes = file["found"], file["blendshapes"]
         yaw, pitch, gap, eyes = (file[key] for key in _MEASURES)

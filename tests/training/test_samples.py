@@ -1,0 +1,85 @@
+"""Prepared crops: joined, taken and stored without loss."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.material import learnable
+from training.data.pictures import DataError
+from training.data.samples import Samples, blank, join, load, save
+
+
+def same(one: Samples, other: Samples) -> None:
+    for name in Samples.__slots__:
+        ours, theirs = getattr(one, name), getattr(other, name)
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs, err_msg=name)
+
+
+def mixed() -> Samples:
+    """Known and unknown rows, found and not, with and without a subject."""
+    known = learnable(6)
+    unknown = blank(known.crops[:2], np.array([True, False]))
+    return join([known, replace(unknown, colour=np.array([True, False]))])
+
+
+def test_of_blank_crops_nothing_is_known() -> None:
+    samples = blank(np.zeros((3, 8, 8), np.uint8), np.ones(3, bool))
+    assert len(samples) == 3
+    assert np.isnan(samples.votes).all()
+    assert np.isnan(samples.score).all()
+    assert not samples.weights.any()
+    assert (samples.subjects == -1).all()
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    save(tmp_path / "new" / "crops.npz", mixed())
+    same(load(tmp_path / "new" / "crops.npz"), mixed())
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["crops.npz"]
+
+
+def test_taking_and_joining_undo_each_other() -> None:
+    samples = mixed()
+    same(join([samples.take(np.arange(3)), samples.take(np.arange(3, 8))]), samples)
+    same(samples.take(np.array([5, 0])), join([samples.take(np.array([5])), samples.take(np.array([0]))]))
+    same(samples.take(samples.found), samples.take(np.nonzero(samples.found)[0]))
+    assert len(samples.take(np.zeros(8, bool))) == 0
+
+
+def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "crops.npz"
+    save(path, mixed())
+
+    def half(target: Path, **arrays: np.ndarray) -> None:
+        target.write_bytes(b"PK half a file")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(np, "savez", half)
+    for target in (path, tmp_path / "other.npz"):
+        with pytest.raises(OSError, match="no space"):
+            save(target, learnable(2))
+    same(load(path), mixed())
+    assert not (tmp_path / "other.npz").exists()
+
+
+def test_a_missing_file_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"prepared crops not found: .*; run python -m training\.prepare first"):
+        load(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("lacking", Samples.__slots__)
+def test_another_npz_is_refused_by_what_it_lacks(tmp_path: Path, lacking: str) -> None:
+    samples, path = learnable(2), tmp_path / "crops.npz"
+    np.savez(path, **{name: getattr(samples, name) for name in Samples.__slots__ if name != lacking})
+    with pytest.raises(DataError, match=f"not a prepared file: no array {lacking}"):
+        load(path)
+
+
+def test_a_file_that_is_no_archive_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text.npz").write_text("no archive")
+    with pytest.raises(DataError, match=r"text\.npz is no npz"):
+        load(tmp_path / "text.npz")
