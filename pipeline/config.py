@@ -72,7 +72,7 @@ class FaceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     max_faces: AtLeastOne = 4
     longest_px: Annotated[int, msgspec.Meta(ge=32)] = 320
-    threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.5
+    threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.4
     redetect_s: Positive = 0.33
     min_eye_distance_px: NotNegative = 12.0
 

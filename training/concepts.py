@@ -19,7 +19,8 @@ class Concept:
 
     blendshapes: ARKit names (as MediaPipe prints them) whose mean is the teacher's activation.
     ict_shapes: ICT-FaceKit expression names whose mean weight is the exact activation in a render.
-    teacher_reliable: False where the teacher is known to miss the movement, so that only renders label it.
+    teacher_reliable: False where the teacher misses much of the movement, so that it weighs little beside renders: on
+    renders its correlation with the exact activation is under .5 (docs/training.md prints the table).
     """
 
     name: str
@@ -47,18 +48,20 @@ CONCEPTS: tuple[Concept, ...] = (
     Concept("AU4", "au", "brow lowerer", _both("browDown"), _ict("browDown")),
     Concept("AU5", "au", "upper lid raiser", _both("eyeWide"), _ict("eyeWide"), False),
     Concept("AU6", "au", "cheek raiser", _both("cheekSquint"), _ict("cheekRaiser"), False),
-    Concept("AU7", "au", "lid tightener", _both("eyeSquint"), _ict("eyeSquint")),
+    Concept("AU7", "au", "lid tightener", _both("eyeSquint"), _ict("eyeSquint"), False),
     Concept("AU9", "au", "nose wrinkler", _both("noseSneer"), _ict("noseSneer"), False),
     Concept("AU10", "au", "upper lip raiser", _both("mouthUpperUp"), _ict("mouthUpperUp")),
     Concept("AU12", "au", "lip corner puller", _both("mouthSmile"), _ict("mouthSmile")),
-    Concept("AU14", "au", "dimpler", _both("mouthDimple"), _ict("mouthDimple")),
+    Concept("AU14", "au", "dimpler", _both("mouthDimple"), _ict("mouthDimple"), False),
     Concept("AU15", "au", "lip corner depressor", _both("mouthFrown"), _ict("mouthFrown"), False),
-    Concept("AU17", "au", "chin raiser", ("mouthShrugLower",), ("mouthShrugLower",)),
+    Concept("AU17", "au", "chin raiser", ("mouthShrugLower",), ("mouthShrugLower",), False),
     Concept("AU20", "au", "lip stretcher", _both("mouthStretch"), _ict("mouthStretch"), False),
     Concept("AU23", "au", "lip tightener", _both("mouthPress"), _ict("mouthPress"), False),
     Concept("AU25", "au", "lips part"),
     Concept("AU26", "au", "jaw drop", ("jawOpen",), ("jawOpen",)),
-    Concept("AU28", "au", "lip suck", ("mouthRollLower", "mouthRollUpper"), ("mouthRollLower", "mouthRollUpper")),
+    Concept(
+        "AU28", "au", "lip suck", ("mouthRollLower", "mouthRollUpper"), ("mouthRollLower", "mouthRollUpper"), False
+    ),
     Concept("AU45", "au", "eye closure", _both("eyeBlink"), _ict("eyeBlink")),
     Concept("head_left", "pose", "head turned to the person's left (AU51), 1 at 40 degrees"),
     Concept("head_right", "pose", "head turned to the person's right (AU52), 1 at 40 degrees"),
