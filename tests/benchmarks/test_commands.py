@@ -1,0 +1,75 @@
+"""The commands as people type them: one line for a mistake, and a whole report for a short run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from benchmarks.engine_figures import EngineReport
+from benchmarks.live_figures import LiveReport
+from engines.spec import MODELS_DIR
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S = 120.0
+
+has_model = pytest.mark.skipif(
+    not (MODELS_DIR / "agcm-live" / "manifest.json").is_file(), reason="models/agcm-live is not there yet"
+)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=LIMIT_S
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["benchmarks.live", "--camera", "no-such.mp4"], "camera 'no-such.mp4'"),
+        (["benchmarks.live", "--model", "no-such"], "unknown model 'no-such'"),
+        (["benchmarks.live", "--seconds", "-1"], "--seconds"),
+        (["benchmarks.live", "--set", "capture.pace=max"], "capture.pace is set by the benchmark itself"),
+        (["benchmarks.engine", "--model", "centerface"], "'centerface' is no concept model"),
+        (["benchmarks.engine", "--bogus"], "--bogus"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], says: str) -> None:
+    done = run(*arguments)
+    lines = done.stderr.splitlines()
+    assert (done.returncode, len(lines)) == (2, 1), done.stderr
+    assert says in lines[0]
+
+
+@has_model
+@pytest.mark.slow
+def test_a_short_live_session_is_reported_and_balances(tmp_path: Path) -> None:
+    done = run("benchmarks.live", "--seconds", "2", "--warm-up", "1", "--minutes", "0.03", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    report = msgspec.json.decode((tmp_path / "live.json").read_bytes(), type=LiveReport)
+    assert report.realtime.account is not None and report.full_speed is not None and report.memory is not None
+    assert report.realtime.account.captured >= 30
+    assert report.realtime.age_ms is not None and 0.0 < report.realtime.age_ms.p50 <= report.realtime.age_ms.p99
+    assert report.realtime.key_frames is not None and 0.0 < report.realtime.key_frames.share < 1.0
+    assert report.full_speed.account is not None and report.full_speed.account.stale == 0
+    assert {"supervise", "analyze", "capture_video"} <= set(report.realtime.workers)
+    assert set(report.memory.growth_mb.values()) == {None}, "too short to say"
+    assert (tmp_path / "live.md").read_text(encoding="utf-8").startswith("# Live sessions")
+    assert (tmp_path / "live.png").stat().st_size > 10_000
+
+
+@has_model
+@pytest.mark.slow
+def test_every_engine_is_compared(tmp_path: Path) -> None:
+    done = run("benchmarks.engine", "--seconds", "0", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    report = msgspec.json.decode((tmp_path / "engine.json").read_bytes(), type=EngineReport)
+    assert {(row.batch, row.threads) for row in report.rows} == {(b, t) for b in (1, 4, 16) for t in (1, 2)}
+    exact = [row for row in report.rows if row.precision == "fp32" and row.difference is not None]
+    assert len(exact) >= 12
+    assert all(row.difference.score <= 1e-4 for row in exact if row.difference is not None)
+    assert (tmp_path / "engine.md").is_file() and (tmp_path / "engine.png").stat().st_size > 10_000
