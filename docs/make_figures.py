@@ -139,7 +139,7 @@ def draw_terminal(folder: Path, info: SessionInfo, frames: Sequence[EngagementFr
         status.take(message)
     said = [event.text for event in events if event.kind in SHOWN and event.t_ns <= moment.t_publish_ns]
     newest = [describe(frame) for frame in frames[max(0, place + 1 - SUBSCRIBED) : place + 1]]
-    live = [f"$ python run_live.py --camera {info.config.capture.camera}", *notices(info.config), *said, status.line()]
+    live = [_command(info), *notices(info.config), *said, status.line()]
     lines = [*live, "", "$ python -m pipeline.subscribe", *newest]
     console = Console(record=True, width=max(map(len, [status.line(), *newest])), file=io.StringIO(), highlight=False)
     for line in lines:
@@ -148,6 +148,13 @@ def draw_terminal(folder: Path, info: SessionInfo, frames: Sequence[EngagementFr
     # Rich asks a web server for its font; a picture in a page must not, so it takes what the reader has.
     picture = re.sub(r" *@font-face \{.*?\n    \}\n", "", picture, flags=re.DOTALL)
     out.write_text(picture.replace("Fira Code, monospace", FONTS), encoding="utf-8")
+
+
+def _command(info: SessionInfo) -> str:
+    """The command that was given, as far as the recording tells."""
+    capture = info.config.capture
+    pace = " --pace max" if capture.pace == "max" else ""
+    return f"$ python run_live.py --camera {capture.camera}{pace} --record {info.config.output.record}"
 
 
 def _lines(path: Path) -> list[bytes]:
