@@ -29,7 +29,8 @@ from training.experiment import Experiment, ExperimentError
 from training.experiment import load as load_experiment
 from training.metrics import best_cuts, classes_of
 from training.reports import Report, engagement, show, write
-from training.train import load_weights, predict, train
+from training.run import load_weights
+from training.train import predict, train
 
 Ints = npt.NDArray[np.int64]
 
@@ -52,7 +53,11 @@ def fold_scores(experiment: Experiment, left_out: tuple[int, ...], fold: int, ru
                 samples: Samples) -> npt.NDArray[np.float64]:  # fmt: skip
     """Train without the subjects and score their pictures."""
     name = f"{experiment.name}-fold{fold}"
-    train(msgspec.structs.replace(experiment, name=name, exclude_subjects=left_out), runs / name)
+    # The last of the validation sources is enough to see that nothing is unlearnt; it costs a fold little time.
+    train(
+        msgspec.structs.replace(experiment, name=name, exclude_subjects=left_out, valid=experiment.valid[-1:]),
+        runs / name,
+    )
     config = AgcmConfig(len(NAMES), 1 + len(EXPRESSIONS), experiment.embedding, deep_channels=experiment.deep_channels)
     model = Agcm(config)
     model.load_state_dict(load_weights(runs / name / "weights.pt"))

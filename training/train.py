@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from engines.preprocess import to_tensor
 from training.agcm.losses import LossWeights, Targets, total_loss
-from training.agcm.model import Agcm, AgcmConfig
-from training.concepts import EXPRESSIONS, MIRRORED, NAMES
+from training.agcm.model import Agcm
+from training.concepts import MIRRORED
 from training.crop import CROP
 from training.data.augment import Augment, centre, vary
 from training.data.pictures import DataError
@@ -29,6 +29,7 @@ from training.experiment import load as load_experiment
 from training.memory import keep_freed_memory
 from training.metrics import Figures, figures
 from training.regions import regions
+from training.run import Run
 from training.synthetic import ict
 from training.teachers import labels as teacher_labels
 
@@ -104,90 +105,6 @@ def make_batch(samples: Samples, rows: np.ndarray, side_px: int, rng: np.random.
     return inputs, Targets(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
 
 
-class Averaged:
-    """Exponential moving average of a model's weights and batch statistics (Polyak averaging)."""
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay, self.steps = decay, 0
-        self.state = {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """One step; early steps forget faster, so that the start does not linger."""
-        self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, value in model.state_dict().items():
-            if value.dtype.is_floating_point:
-                self.state[name].lerp_(value, 1 - decay)
-            else:
-                self.state[name].copy_(value)
-
-
-class Run:
-    """A training run: model, averaged weights, optimiser, and where it stands."""
-
-    def __init__(self, experiment: Experiment, folder: Path) -> None:
-        self.experiment, self.folder, self.number = experiment, folder, 0
-        config = AgcmConfig(
-            len(NAMES), 1 + len(EXPRESSIONS), experiment.embedding, deep_channels=experiment.deep_channels
-        )
-        torch.manual_seed(experiment.seed)
-        # Channels last is what the depthwise backward pass and the bf16 kernels want.
-        self.model = Agcm(config)
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
-        if experiment.backbone:
-            self.model.backbone.load_imagenet(Path(experiment.backbone))
-        if experiment.init:
-            self.model.load_state_dict(load_weights(Path(experiment.init)))
-        self.model.backbone.requires_grad_(not experiment.freeze_backbone)
-        self.optimizer = torch.optim.AdamW(_groups(self.model, experiment.weight_decay), lr=experiment.learning_rate)
-        self.averaged = Averaged(self.model, experiment.ema)
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.folder / "checkpoint.pt"
-
-    def save(self) -> None:
-        """Write the checkpoint and the averaged weights, each atomically."""
-        state = {
-            "model": self.model.state_dict(), "average": self.averaged.state, "average_steps": self.averaged.steps,
-            "optimizer": self.optimizer.state_dict(), "number": self.number,
-        }  # fmt: skip
-        for path, content in ((self.checkpoint, state), (self.folder / "weights.pt", self.averaged.state)):
-            partial = path.with_suffix(".partial")
-            torch.save(content, partial)
-            partial.replace(path)
-
-    def resume(self) -> None:
-        """Go on from the checkpoint, if there is one."""
-        if not self.checkpoint.is_file():
-            return
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        try:
-            self.model.load_state_dict(state["model"])
-        except RuntimeError as error:
-            raise ExperimentError(f"{self.checkpoint} belongs to another configuration; remove it or rename") from error
-        self.averaged.state, self.averaged.steps = state["average"], state["average_steps"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.number = state["number"]
-
-
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """Averaged weights of a run. Raises ExperimentError if they are not there."""
-    if not path.is_file():
-        raise ExperimentError(f"weights not found: {path}")
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
-
-
-def _groups(model: nn.Module, decay: float) -> list[dict[str, object]]:
-    """Weight decay for kernels and matrices only."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    large = [p for p in trained if p.ndim > 1]
-    small = [p for p in trained if p.ndim <= 1]
-    return [{"params": large, "weight_decay": decay}, {"params": small, "weight_decay": 0.0}]
-
-
 def rate(number: int, total: int) -> float:
     """Share of the peak learning rate: linear warm-up over 6 % of the steps, then a cosine to 1 %."""
     warm = max(1, round(0.06 * total))
@@ -197,10 +114,12 @@ def rate(number: int, total: int) -> float:
 
 
 def schedule(experiment: Experiment, rows: int) -> list[Step]:
-    """Every step of the run, in order."""
+    """Every step of the run, in order. Raises ExperimentError if an epoch would hold none."""
     phases = [phase for phase in experiment.phases for _ in range(phase.epochs)]
     steps: list[Step] = []
     for epoch, phase in enumerate(phases):
+        if phase.batch > rows:
+            raise ExperimentError(f"phases: a batch of {phase.batch} is more than the {rows} crops of an epoch")
         steps += [Step(len(steps) + i, epoch, i, phase) for i in range(rows // phase.batch)]
     return steps
 
@@ -243,6 +162,7 @@ def train(experiment: Experiment, folder: Path) -> Figures:
     run.resume()
     steps = schedule(experiment, sum(round(count * share) for count, share in shares))
     loss_weights = LossWeights(experiment.expression, experiment.concept, experiment.map, experiment.score)
+    result: Figures | None = None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         bar = progress.add_task(experiment.name, total=len(steps), completed=run.number)
@@ -263,7 +183,7 @@ def train(experiment: Experiment, folder: Path) -> Figures:
             result = validate(run, valid, first.phase.side_px)
             progress.console.print(f"epoch {first.epoch}: {result.line()}")
             _log(folder / "epochs.csv", first.epoch, result)
-    return validate(run, valid, experiment.phases[-1].side_px)
+    return result or validate(run, valid, experiment.phases[-1].side_px)
 
 
 def _update(run: Run, crops: Tensor, targets: Targets, places: Tensor, weights: LossWeights,
