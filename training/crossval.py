@@ -64,7 +64,10 @@ def fold_scores(experiment: Experiment, left_out: tuple[int, ...], fold: int, ru
     return predict(model, samples, CROP.size_px)[0][:, 0].astype(np.float64)
 
 
-def crossvalidate(experiment: Experiment, corpus: Path, folds: int, runs: Path) -> tuple[Report, tuple[float, float]]:
+Cuts = tuple[float, float]
+
+
+def crossvalidate(experiment: Experiment, corpus: Path, folds: int, runs: Path) -> tuple[Report, Cuts]:
     """The report over all pictures, each answered by the fold that never saw its subject, and the overall thresholds."""
     samples = load_samples(corpus)
     groups = subject_folds(samples.subjects, folds)

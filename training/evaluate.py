@@ -1,4 +1,4 @@
-"""Measure an exported model: `python -m training.evaluate --model agcm-live --dataset ferplus --data FILE --split valid`.
+"""Measure an exported model: `python -m training.evaluate --dataset ferplus --data FILE --split valid`.
 
 Runs the very file that ships, through the detector, the alignment, the luma crop, the engine and the readout of the
 live path. The labels of a picture never reach the model. A picture in which no face is found is not left out: its crop
@@ -71,7 +71,7 @@ def evaluate_ferplus(model: tuple[Engine, Engine], path: Path, split: str) -> Re
         if rows.any()
     ]
     protocol = f"majority of 8 classes, single pass; {_RULE}"
-    return _report("ferplus", split, engine, made, protocol, tuple(groups))
+    return _report(("ferplus", split), engine, made, protocol, groups)
 
 
 def evaluate_wacv2016(model: tuple[Engine, Engine], folder: Path) -> Report:
@@ -90,7 +90,7 @@ def evaluate_wacv2016(model: tuple[Engine, Engine], folder: Path) -> Report:
     ]
     cuts = ", ".join(f"{cut:.3f}" for cut in heads.score_cuts)
     protocol = f"classes by the manifest's score thresholds ({cuts}); {_RULE}"
-    return _report("wacv2016", "all", engine, made, protocol, tuple(groups))
+    return _report(("wacv2016", "all"), engine, made, protocol, groups)
 
 
 def groups_of(found: npt.NDArray[np.bool_], colour: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[np.bool_]]:
@@ -98,11 +98,9 @@ def groups_of(found: npt.NDArray[np.bool_], colour: npt.NDArray[np.bool_]) -> di
     return {"all": np.ones(len(found), bool), "face found": found, "grey": ~colour, "grey, face found": ~colour & found}
 
 
-def _report(corpus: str, split: str, engine: Engine, made: Crops, protocol: str, groups: tuple[GroupFigures, ...]) -> Report:  # fmt: skip
-    return Report(
-        corpus, split, engine.manifest.identity, engine.backend, protocol,
-        len(made.found), int((~made.found).sum()), groups,
-    )  # fmt: skip
+def _report(corpus: tuple[str, str], engine: Engine, made: Crops, protocol: str, groups: list[GroupFigures]) -> Report:
+    counts = len(made.found), int((~made.found).sum())
+    return Report(*corpus, engine.manifest.identity, engine.backend, protocol, *counts, tuple(groups))
 
 
 def main(
