@@ -68,7 +68,7 @@ Cuts = tuple[float, float]
 
 
 def crossvalidate(experiment: Experiment, corpus: Path, folds: int, runs: Path) -> tuple[Report, Cuts]:
-    """The report over all pictures, each answered by the fold that never saw its subject, and the overall thresholds."""
+    """The report over all pictures, each answered by a fold that never saw its subject, and overall thresholds."""
     samples = load_samples(corpus)
     groups = subject_folds(samples.subjects, folds)
     truth = np.round(samples.score * 2).astype(np.int64)
