@@ -59,7 +59,7 @@ def third_party(room: str) -> set[str]:
     files = [path] if path.is_file() else sorted(path.rglob("*.py"))
     assert files, f"{room} has no files"
     tops = {name.partition(".")[0] for file in files for name in imported(file)}
-    return {DISTRIBUTION.get(top, top) for top in tops - OWN - set(sys.stdlib_module_names) if (top != "make_figures")}
+    return {DISTRIBUTION.get(top, top) for top in tops - OWN - set(sys.stdlib_module_names)}
 
 
 def declared(*extras: str) -> set[str]:
