@@ -29,6 +29,13 @@ class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     side_px: int
     batch: int = 64
 
+    def __post_init__(self) -> None:
+        # On a grid of 2 x 2 the 7x7 attention's bf16 weight gradient (oneDNN, torch 2.13) holds uninitialised memory.
+        if self.side_px < 48 or self.side_px % 16:
+            raise ValueError(f"side_px must be a multiple of 16 and at least 48, not {self.side_px}")
+        if self.epochs < 1 or self.batch < 2:
+            raise ValueError("a phase needs epochs >= 1 and batch >= 2")
+
 
 class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """name: run folder under runs/. backbone: ImageNet weights, or init: a run's weights to go on from.

@@ -37,7 +37,8 @@ from training.data.samples import MARGIN_PX, Samples, join
 from training.experiment import Experiment, ExperimentError
 from training.experiment import load as load_experiment
 from training.metrics import pearson
-from training.train import load_weights, predict, read_sources
+from training.run import load_weights
+from training.train import predict, read_sources
 
 TOLERANCE = 1e-4
 OUTPUTS = ("activation", "active", "inactive", "maps", "heads")

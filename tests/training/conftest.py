@@ -1,7 +1,8 @@
-"""One torch thread for every test of training/, and a face mesh that stands in for ICT-FaceKit's."""
+"""One thread for every test of training/, and a face mesh that stands in for ICT-FaceKit's."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 
 import pytest
@@ -12,11 +13,10 @@ from training.synthetic.ict import FaceModel
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Small tensors gain nothing from more, and figures must not depend on the machine's cores."""
-    if importlib.util.find_spec("torch"):
-        import torch
-
-        torch.set_num_threads(1)
+    """Small tensors gain nothing from more, and a thread that waits for another only burns the second core."""
+    for name in ("torch", "numba"):
+        if importlib.util.find_spec(name):
+            importlib.import_module(name).set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

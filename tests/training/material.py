@@ -95,7 +95,7 @@ def write_experiment(folder: Path, face: FaceModel, count: int = 32, **keys: str
     values = {
         "name": '"tiny"', "ict": f'"{folder}/face.npz"', "scale_from": f'"{folder}/teacher.npz"', "threads": "1",
         "learning_rate": "2e-3", "ema": "0.8", "embedding": "4", "score": "1.0",
-        "phases": "[{epochs = 1, side_px = 32, batch = 8}]", "train": f'[{{file = "{folder}/train.npz"}}]',
+        "phases": "[{epochs = 1, side_px = 48, batch = 8}]", "train": f'[{{file = "{folder}/train.npz"}}]',
         "valid": f'[{{file = "{folder}/valid.npz"}}]',
     }  # fmt: skip
     path = folder / "tiny.toml"

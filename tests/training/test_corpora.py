@@ -56,7 +56,7 @@ def test_a_split_of_ferplus_without_pictures_of_no_expression(tmp_path: Path) ->
 def test_another_npz_is_refused_by_what_it_lacks(tmp_path: Path, lacking: str) -> None:
     arrays = layout()
     del arrays[lacking]
-    with pytest.raises(DataError, match=f"not in the FER\\+ layout: no array {lacking}"):
+    with pytest.raises(DataError, match=rf"not in the FER\+ layout: no array {lacking}"):
         ferplus.load(written(tmp_path, arrays), "train")
 
 
@@ -68,7 +68,7 @@ def test_an_unknown_split_is_refused_with_those_there_are(tmp_path: Path) -> Non
 def test_columns_in_another_order_are_refused(tmp_path: Path) -> None:
     arrays = layout()
     arrays["vote_columns"] = arrays["vote_columns"][::-1]
-    with pytest.raises(DataError, match="vote columns are .* expected"):
+    with pytest.raises(DataError, match=r"vote columns are .* expected"):
         ferplus.load(written(tmp_path, arrays), "train")
 
 
@@ -79,7 +79,7 @@ def test_a_picture_that_nobody_voted_on_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_missing_or_foreign_file_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="FER\\+ file not found"):
+    with pytest.raises(DataError, match=r"FER\+ file not found"):
         ferplus.load(tmp_path / "none.npz", "train")
     (tmp_path / "text.npz").write_text("no archive")
     with pytest.raises(DataError, match=r"text\.npz is no npz"):

@@ -1,0 +1,335 @@
+"""Training: it learns, it resumes exactly, and what is wrong is one clear line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("numba")
+pytest.importorskip("sklearn")
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.training.material import learnable, write_experiment, write_teacher
+from training import train as trainer
+from training.concepts import INDEX, MIRRORED
+from training.data.samples import blank, save
+from training.experiment import Phase, load
+from training.run import Averaged, Run
+from training.synthetic.ict import FaceModel
+
+CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.toml"))
+TWO_SIZES = "[{epochs = 1, side_px = 48, batch = 8}, {epochs = 1, side_px = 64, batch = 8}]"
+few = settings(max_examples=40, deadline=None)
+
+
+class Killed(BaseException):
+    """What a kill looks like from inside: nothing catches it."""
+
+
+def state(folder: Path, name: str = "weights.pt") -> dict[str, Tensor]:
+    found: dict[str, Tensor] = torch.load(folder / name, weights_only=True)
+    return found
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert list(one) == list(other)
+    different = [name for name in one if not torch.equal(one[name], other[name])]
+    assert not different
+
+
+def loss_of(run: Run, weights: dict[str, Tensor], face: FaceModel) -> float:
+    """The loss of some weights on the training pictures as they are. With the batch's own statistics: from scratch and
+    after few steps, the running ones are far behind the weights."""
+    samples = learnable(32)
+    run.model.load_state_dict(weights)
+    run.model.train()
+    crops = np.stack([trainer.centre(crop, trainer.MARGIN_PX, 48) for crop in samples.crops])
+    parts = (samples.votes, samples.concepts, samples.weights, samples.score, np.ones(32, np.float32))
+    targets = trainer.Targets(*map(torch.from_numpy, parts))
+    with torch.no_grad():
+        out = run.model(torch.from_numpy(trainer.to_tensor(crops, trainer.CROP)))
+    loss, _ = trainer.total_loss(
+        out, targets, torch.from_numpy(trainer.regions(face, 3)), trainer.LossWeights(score=1.0)
+    )
+    return float(loss)
+
+
+def test_it_learns_what_can_be_learnt(face: FaceModel, tmp_path: Path) -> None:
+    path = write_experiment(
+        tmp_path, face, learning_rate="1e-3", ema="0.5", phases="[{epochs = 10, side_px = 48, batch = 8}]"
+    )
+    fresh = Run(load(path), tmp_path)
+    before = loss_of(fresh, fresh.averaged.state, face)
+    figures = trainer.train(load(path), tmp_path / "run")
+    assert loss_of(fresh, state(tmp_path / "run"), face) < 0.3 * before
+    assert figures.score_auc > 0.9
+    assert figures.score_r > 0.5
+    lines = (tmp_path / "run" / "epochs.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["epoch", *map(str, range(10))]
+
+
+def test_a_killed_run_goes_on_to_exactly_the_same_weights(
+    face: FaceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle of an epoch, and again at the start of the next, which has another picture size."""
+    experiment = load(write_experiment(tmp_path, face, phases=TWO_SIZES))
+    whole = trainer.train(experiment, tmp_path / "whole")
+    monkeypatch.setattr(trainer, "CHECKPOINT_STEPS", 2)
+    step = trainer._update
+    for killed_after in (3, 5):
+
+        def dies(run: Run, *rest: object, last: int = killed_after) -> dict[str, float]:
+            if run.number == last:
+                raise Killed
+            return step(run, *rest)
+
+        monkeypatch.setattr(trainer, "_update", dies)
+        with pytest.raises(Killed):
+            trainer.train(experiment, tmp_path / "parts")
+        assert torch.load(tmp_path / "parts/checkpoint.pt", weights_only=True)["number"] == killed_after - 1
+    monkeypatch.setattr(trainer, "_update", step)
+    resumed = trainer.train(experiment, tmp_path / "parts")
+    same(state(tmp_path / "parts"), state(tmp_path / "whole"))
+    ours, theirs = (state(tmp_path / name, "checkpoint.pt") for name in ("parts", "whole"))
+    same(ours["model"], theirs["model"])
+    assert ours["number"] == theirs["number"] == 8
+    assert repr(resumed) == repr(whole)
+    weights = (tmp_path / "parts" / "weights.pt").read_bytes()
+    assert repr(trainer.train(experiment, tmp_path / "parts")) == repr(whole), "a finished run has nothing left to do"
+    assert (tmp_path / "parts" / "weights.pt").read_bytes() == weights
+
+
+def test_another_seed_is_another_run(face: FaceModel, tmp_path: Path) -> None:
+    runs = [Run(load(write_experiment(tmp_path, face, seed=seed)), tmp_path) for seed in "112"]
+    first, again, other = (run.model.state_dict() for run in runs)
+    same(first, again)
+    assert not torch.equal(first["embed"], other["embed"])
+
+
+def test_a_frozen_backbone_stays_as_it_was(face: FaceModel, tmp_path: Path) -> None:
+    path = write_experiment(tmp_path, face, phases="[{epochs = 1, side_px = 48, batch = 16}]")
+    trainer.train(load(path), tmp_path / "first")
+    path = write_experiment(
+        tmp_path, face, init=f'"{tmp_path}/first/weights.pt"', freeze_backbone="true",
+        phases="[{epochs = 2, side_px = 48, batch = 16}]",
+    )  # fmt: skip
+    trainer.train(load(path), tmp_path / "second")
+    first, second = state(tmp_path / "first"), state(tmp_path / "second")
+    for name in first:
+        if name.startswith("backbone"):
+            assert torch.equal(first[name], second[name]), name
+    assert not torch.equal(first["embed"], second["embed"])
+
+
+def told(path: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command says about an experiment that cannot run: one line."""
+    with pytest.raises(SystemExit) as stopped:
+        trainer.main(path, runs)
+    message = str(stopped.value)
+    assert message.startswith("error: ")
+    assert "\n" not in message
+    assert "Traceback" not in capsys.readouterr().err
+    return message
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(
+    face: FaceModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer.train(load(write_experiment(tmp_path, face)), tmp_path / "tiny")
+    before = (tmp_path / "tiny" / "checkpoint.pt").read_bytes()
+    path = write_experiment(tmp_path, face, embedding="5")
+    assert "checkpoint.pt belongs to another configuration" in told(path, tmp_path, capsys)
+    assert (tmp_path / "tiny" / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_at_the_last_good_state(
+    face: FaceModel, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "CHECKPOINT_STEPS", 1)
+    path = write_experiment(tmp_path, face, learning_rate="1e30")
+    message = told(path, tmp_path / "runs", capsys)
+    assert re.search(r"the loss is not finite at step [1-3] .*lower learning_rate", message)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"colour": '"red"'}, r"unknown field `colour`"),
+        ({"learning_rate": '"fast"'}, r"Expected `float`, got `str` - at `\$\.learning_rate`"),
+        ({"phases": "[{epochs = 1}]"}, r"missing required field `side_px` - at `\$\.phases\[0\]`"),
+        ({"phases": "[{epochs = 1, side_px = 32}]"}, r"multiple of 16 and at least 48, not 32 - at `\$\.phases\[0\]`"),
+        ({"phases": "[{epochs = 1, side_px = 100}]"}, r"multiple of 16 and at least 48, not 100"),
+        ({"phases": "[{epochs = 0, side_px = 48}]"}, r"epochs >= 1 and batch >= 2"),
+        ({"train": '[{file = "gone.npz"}]'}, r"prepared crops not found: gone\.npz; run python -m training\.prepare"),
+        ({"train": '[{file = "x", teachr = "y"}]'}, r"unknown field `teachr` - at `\$\.train\[0\]`"),
+        ({"scale_from": '"gone.npz"'}, r"teacher labels not found: gone\.npz"),
+        ({"ict": '"gone.npz"'}, r"gone\.npz: not the ICT-FaceKit light model"),
+        ({"init": '"gone.pt"'}, r"weights not found: gone\.pt"),
+        ({"backbone": '"gone.pth"'}, r"ImageNet weights not found: gone\.pth"),
+    ],
+)
+def test_a_wrong_experiment_is_one_clear_line(
+    face: FaceModel, tmp_path: Path, capsys: pytest.CaptureFixture[str], keys: dict[str, str], message: str
+) -> None:
+    path = write_experiment(tmp_path, face, **keys)
+    assert re.search(message, told(path, tmp_path / "runs", capsys))
+
+
+def test_weights_of_another_configuration_are_no_start(
+    face: FaceModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(load(write_experiment(tmp_path, face)), tmp_path)
+    run.save()
+    backbone = write_experiment(tmp_path / "b", face, backbone=f'"{tmp_path}/weights.pt"')
+    assert "weights.pt holds no weights of EfficientNet-Lite0" in told(backbone, tmp_path / "runs", capsys)
+    path = write_experiment(tmp_path, face, init=f'"{tmp_path}/weights.pt"', embedding="5")
+    assert "weights.pt belongs to another configuration" in told(path, tmp_path / "runs", capsys)
+
+
+def test_a_missing_experiment_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "experiment file not found" in told(tmp_path / "none.toml", tmp_path, capsys)
+
+
+def test_a_batch_larger_than_an_epoch_is_refused(
+    face: FaceModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would train nothing and say so nowhere."""
+    path = write_experiment(tmp_path, face, phases="[{epochs = 1, side_px = 48, batch = 64}]")
+    assert "a batch of 64 is more than the 32 crops of an epoch" in told(path, tmp_path / "runs", capsys)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_experiment_is_valid(path: Path) -> None:
+    experiment = load(path)
+    assert experiment.name == path.stem
+    assert experiment.train
+    assert experiment.valid
+    assert all(phase.side_px % 16 == 0 for phase in experiment.phases)
+
+
+def test_experiments_are_shipped() -> None:
+    assert CONFIGS
+
+
+def test_the_teacher_replaces_the_labels_of_its_file(face: FaceModel, tmp_path: Path) -> None:
+    teacher = f'[{{file = "{tmp_path}/train.npz", teacher = "{tmp_path}/teacher.npz", concepts = 0.5}}]'
+    experiment = load(write_experiment(tmp_path, face, train=teacher, exclude_subjects="[1]"))
+    (samples,) = trainer.read_sources(experiment, experiment.train)
+    assert set(samples.subjects.tolist()) == {0, 2}
+    assert samples.weights[0, INDEX["AU12"]] == 0.5
+    assert samples.weights[0, INDEX["AU6"]] == 0.0
+    assert not np.array_equal(samples.concepts, learnable(32).take(np.arange(32) % 3 != 1).concepts)
+    write_teacher(tmp_path / "teacher.npz", np.ones(31, bool))
+    with pytest.raises(trainer.DataError, match=r"teacher\.npz labels 31 crops, .*train\.npz has 32"):
+        trainer.read_sources(experiment, experiment.train)
+
+
+@few
+@given(st.integers(0, 10_000))
+def test_a_mirrored_picture_has_mirrored_labels(seed: int) -> None:
+    """The light comes from the side the head is turned to: whatever was mirrored, that stays true."""
+    samples = learnable(8)
+    trust = samples.weights.copy()
+    trust[:, INDEX["head_left"]] = np.where(np.arange(8) % 2, 0.25, 1.0)
+    samples = replace(samples, weights=trust)
+    rng = np.random.default_rng(seed)
+    crops, targets = trainer.make_batch(samples, np.arange(8), 64, rng, np.ones(8, np.float32))
+    # What hides a part of the picture covers fewer than half of the rows.
+    lit_right = (crops[:, 0, :, 40:].mean(2) - crops[:, 0, :, :24].mean(2)).median(1).values > 0
+    left, right = INDEX["head_left"], INDEX["head_right"]
+    assert torch.equal(targets.concepts[:, left] == 1, lit_right)
+    assert torch.equal(targets.concepts[:, left], 1 - targets.concepts[:, right])
+    mirrored = targets.concepts[:, left] != torch.from_numpy(samples.concepts[:, left])
+    expected = np.where(mirrored[:, None], samples.weights[:, np.array(MIRRORED)], samples.weights)
+    np.testing.assert_array_equal(targets.concept_weights, expected)
+    np.testing.assert_array_equal(targets.votes, samples.votes)
+    assert crops.shape == (8, 1, 64, 64)
+
+
+@few
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.sampled_from([0.25, 0.5, 1.0, 1.5, 2.0])), min_size=1, max_size=3),
+    st.integers(2, 9), st.integers(0, 5),
+)  # fmt: skip
+def test_an_epoch_takes_each_source_by_its_share(shares: list[tuple[int, float]], size: int, epoch: int) -> None:
+    total = sum(count for count, _ in shares)
+    samples = blank(np.zeros((total, 1, 1), np.uint8), np.ones(total, bool))
+    phase = Phase(1, 48, size)
+    epochs = [list(trainer.batches(samples, shares, trainer.Step(0, epoch, 0, phase), seed)) for seed in (1, 1, 2)]
+    wanted = sum(round(count * share) for count, share in shares)
+    rows = np.concatenate([*epochs[0], np.zeros(0, int)]).astype(int)
+    assert len(epochs[0]) == wanted // size
+    assert all(len(batch) == size for batch in epochs[0])
+    start = 0
+    for count, share in shares:
+        seen = np.bincount(rows[(rows >= start) & (rows < start + count)] - start, minlength=count)
+        assert seen.max(initial=0) <= np.ceil(share)
+        start += count
+    assert all(np.array_equal(a, b) for a, b in zip(epochs[0], epochs[1], strict=True)), "the seed decides"
+
+
+def test_the_schedule_counts_through_epochs_and_phases(face: FaceModel, tmp_path: Path) -> None:
+    experiment = load(write_experiment(tmp_path, face, phases=TWO_SIZES))
+    steps = trainer.schedule(experiment, 20)
+    assert [(s.number, s.epoch, s.batch, s.phase.side_px) for s in steps] == [
+        (0, 0, 0, 48), (1, 0, 1, 48), (2, 1, 0, 64), (3, 1, 1, 64),
+    ]  # fmt: skip
+
+
+def test_the_rate_warms_up_then_falls_to_a_hundredth() -> None:
+    rates = [trainer.rate(i, 200) for i in range(200)]
+    assert rates[:12] == pytest.approx([(i + 1) / 12 for i in range(12)])
+    assert max(rates) == 1.0
+    assert rates[12:] == sorted(rates[12:], reverse=True)
+    assert rates[-1] == pytest.approx(0.01, abs=1e-3)
+    assert trainer.rate(0, 1) == 1.0
+
+
+def test_rare_scores_weigh_more_and_unknown_ones_nothing() -> None:
+    weights = trainer.score_weights(np.array([0.0, 1.0, 1.0, 1.0, np.nan], np.float32))
+    np.testing.assert_allclose(weights, [2.0, (3 / 4) ** -0.5, (3 / 4) ** -0.5, (3 / 4) ** -0.5, 0.0], rtol=1e-6)
+
+
+def test_weight_decay_is_for_matrices_only(face: FaceModel, tmp_path: Path) -> None:
+    run = Run(load(write_experiment(tmp_path, face)), tmp_path)
+    large, small = run.optimizer.param_groups
+    assert (large["weight_decay"], small["weight_decay"]) == (0.02, 0.0)
+    assert all(p.ndim > 1 for p in large["params"])
+    assert all(p.ndim <= 1 for p in small["params"])
+    assert len(large["params"]) + len(small["params"]) == len(list(run.model.parameters()))
+
+
+def test_the_average_follows_the_weights() -> None:
+    layer = torch.nn.BatchNorm1d(2)
+    averaged = Averaged(layer, decay=0.5)
+    with torch.no_grad():
+        layer.weight.fill_(3.0)
+        layer.num_batches_tracked.fill_(7)
+    averaged.update(layer)  # the first step forgets faster: 2 / 11
+    assert averaged.state["weight"].tolist() == pytest.approx([1 + 2 * 9 / 11] * 2)
+    assert int(averaged.state["num_batches_tracked"]) == 7
+    for _ in range(60):
+        averaged.update(layer)
+    assert averaged.state["weight"].tolist() == pytest.approx([3.0] * 2, abs=1e-6)
+    assert layer.weight.tolist() == [3.0, 3.0]
+
+
+def test_prediction_does_not_depend_on_what_else_is_predicted(face: FaceModel, tmp_path: Path) -> None:
+    run = Run(load(write_experiment(tmp_path, face)), tmp_path)
+    samples = learnable(130)
+    save(tmp_path / "many.npz", samples)
+    heads, activations = trainer.predict(run.model, samples, 48)
+    alone = trainer.predict(run.model, samples.take(np.array([129])), 48)
+    np.testing.assert_allclose(heads[[129]], alone[0], atol=1e-5)
+    np.testing.assert_allclose(activations[[129]], alone[1], atol=1e-5)
+    assert heads.shape == (130, 9)
+    assert activations.shape == (130, 26)
