@@ -46,7 +46,7 @@ _CHECKED = 64
 
 
 class ExportError(RuntimeError):
-    """The exported network is not the trained one; nothing was written."""
+    """There is nothing to export, or the exported network is not the trained one; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +222,17 @@ def _trained(experiment: Experiment, weights: Path) -> Agcm:
     return model.eval()
 
 
+def thresholds(text: str) -> tuple[float, float]:
+    """The two score thresholds "LOW,HIGH". Raises ExportError if they are not that."""
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError as error:
+        raise ExportError(f"--cuts takes two numbers, LOW,HIGH, not {text!r}") from error
+    if not low < high:
+        raise ExportError(f"--cuts takes the lower threshold first, not {text!r}")
+    return low, high
+
+
 def main(
     experiment: Annotated[Path, typer.Argument(help="the experiment that the weights belong to")],
     weights: Annotated[Path, typer.Option(help="averaged weights of the run, weights.pt")],
@@ -230,9 +241,8 @@ def main(
 ) -> None:
     """Export a trained model."""
     try:
-        low, high = (float(part) for part in cuts.split(","))
-        difference = export(load_experiment(experiment), weights, out, (low, high))
-    except (ExportError, ExperimentError, DataError, ValueError) as error:
+        difference = export(load_experiment(experiment), weights, out, thresholds(cuts))
+    except (ExportError, ExperimentError, DataError) as error:
         raise SystemExit(f"error: {error}") from error
     size = (out / "model.onnx").stat().st_size
     print(f"wrote {out} ({size / 1e6:.1f} MB); ONNX Runtime against torch: largest difference {difference:.1e}")
