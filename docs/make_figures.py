@@ -1,4 +1,4 @@
-"""The README's pictures, from a recorded session: python docs/make_figures.py RECORDING [--out FOLDER].
+"""The README's pictures, from a recorded session: python -m docs.make_figures RECORDING [--out FOLDER].
 
 session.svg: the score over time, stacked up from its base by the exact share of every concept. terminal.svg: what the
 two terminals showed at the moment of the strongest share. Both are drawn from the recording alone, by the code that
