@@ -240,7 +240,8 @@ def test_in_real_time_every_captured_frame_is_published_or_counted() -> None:
     stale = FRAMES - len(numbers)
     assert session.account == f"captured {FRAMES} = published {len(numbers)} + stale {stale}, decode errors 0"
     captured_s = (session.results[-1].t_capture_ns - session.results[0].t_capture_ns) / 1e9
-    assert captured_s == pytest.approx((numbers[-1] - numbers[0]) / 30.0, abs=0.5), "the pace of the clip"
+    # A busy machine may play the clip longer, never shorter.
+    assert captured_s > (numbers[-1] - numbers[0]) / 30.0 - 0.05, "the pace of the clip"
 
 
 @pytest.mark.shared
