@@ -37,7 +37,7 @@ HEARTBEATS = 3
 LOOK_MS = 50
 READ_LIMIT = 1_000
 PAUSED_NS = NS_PER_S  # a loop that takes longer was stopped itself (Ctrl-Z, a debugger), and so were the workers
-STOP_S, STOP_ONE_S, TERMINATE_S = 1.5, 0.5, 0.2  # altogether less than 2 s
+STOP_S, STOP_ONE_S, TERMINATE_S = 1.2, 0.4, 0.2  # altogether less than 2 s
 SHOWN = {"camera_lost", "camera_found", "microphone_missing", "recording_lost", "notice", "ended"}
 
 

@@ -19,8 +19,9 @@ class Concept:
 
     blendshapes: ARKit names (as MediaPipe prints them) whose mean is the teacher's activation.
     ict_shapes: ICT-FaceKit expression names whose mean weight is the exact activation in a render.
-    teacher_reliable: False where the teacher misses much of the movement, so that it weighs little beside renders: on
-    renders its correlation with the exact activation is under .5 (docs/training.md prints the table).
+    teacher_reliable: False where the teacher misses much of the movement, so that it weighs little beside renders
+    (docs/training.md has its correlations with the exact activations of renders). AU4 and the gaze stay True although
+    they are low there: the shape of AU4 is faint in a render, and on photographs these blendshapes answer plainly.
     """
 
     name: str

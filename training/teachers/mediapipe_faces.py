@@ -2,7 +2,7 @@
 
     python -m training.teachers.mediapipe_faces PICTURES.npz --model face_landmarker.task --out LABELS.npz
 
-Runs in an environment of its own (`pip install .[teacher]`), because MediaPipe brings another OpenCV build; it
+Runs in an environment of its own (`pip install mediapipe==0.10.35`), because MediaPipe brings another OpenCV build; it
 therefore imports nothing but numpy, OpenCV and MediaPipe. Input: an npz with `crops` uint8 [N, S, S]. Output: `found`
 bool [N], `blendshapes` float32 [N, 52] with their `names`, `yaw_deg` and `pitch_deg` (positive to the person's left
 and up), `lips_gap` and `eye_distance` in pixels.
