@@ -103,6 +103,10 @@ def _report(corpus: tuple[str, str], engine: Engine, made: Crops, protocol: str,
     return Report(*corpus, engine.manifest.identity, engine.backend, protocol, *counts, tuple(groups))
 
 
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
 def main(
     dataset: Annotated[Literal["ferplus", "wacv2016"], typer.Option(help="corpus")],
     data: Annotated[Path, typer.Option(help="ferplus: the npz; wacv2016: the folder with 1/, 2/ and 3/")],
@@ -124,4 +128,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()
