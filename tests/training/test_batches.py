@@ -1,0 +1,82 @@
+"""What a training step is fed: mirrored labels, shares of the sources, the rate, the weight of a score."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("numba")
+pytest.importorskip("sklearn")
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.training.material import learnable
+from training import train as trainer
+from training.concepts import INDEX, MIRRORED
+from training.data.samples import blank
+from training.experiment import Phase
+
+few = settings(max_examples=40, deadline=None)
+
+
+@few
+@given(st.integers(0, 10_000))
+def test_a_mirrored_picture_has_mirrored_labels(seed: int) -> None:
+    """The light comes from the side the head is turned to: whatever was mirrored, that stays true."""
+    samples = learnable(8)
+    trust = samples.weights.copy()
+    trust[:, INDEX["head_left"]] = np.where(np.arange(8) % 2, 0.25, 1.0)
+    samples = replace(samples, weights=trust)
+    rng = np.random.default_rng(seed)
+    crops, targets = trainer.make_batch(samples, np.arange(8), 64, rng, np.ones(8, np.float32))
+    # What hides a part of the picture covers fewer than half of the rows.
+    lit_right = (crops[:, 0, :, 40:].mean(2) - crops[:, 0, :, :24].mean(2)).median(1).values > 0
+    left, right = INDEX["head_left"], INDEX["head_right"]
+    assert torch.equal(targets.concepts[:, left] == 1, lit_right)
+    assert torch.equal(targets.concepts[:, left], 1 - targets.concepts[:, right])
+    mirrored = targets.concepts[:, left] != torch.from_numpy(samples.concepts[:, left])
+    expected = np.where(mirrored[:, None], samples.weights[:, np.array(MIRRORED)], samples.weights)
+    np.testing.assert_array_equal(targets.concept_weights, expected)
+    np.testing.assert_array_equal(targets.votes, samples.votes)
+    assert crops.shape == (8, 1, 64, 64)
+
+
+@few
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.sampled_from([0.25, 0.5, 1.0, 1.5, 2.0])), min_size=1, max_size=3),
+    st.integers(2, 9), st.integers(0, 5),
+)  # fmt: skip
+def test_an_epoch_takes_each_source_by_its_share(shares: list[tuple[int, float]], size: int, epoch: int) -> None:
+    total = sum(count for count, _ in shares)
+    samples = blank(np.zeros((total, 1, 1), np.uint8), np.ones(total, bool))
+    phase = Phase(1, 48, size)
+    epochs = [list(trainer.batches(samples, shares, trainer.Step(0, epoch, 0, phase), seed)) for seed in (1, 1, 2)]
+    wanted = sum(round(count * share) for count, share in shares)
+    rows = np.concatenate([*epochs[0], np.zeros(0, int)]).astype(int)
+    assert len(epochs[0]) == wanted // size
+    assert all(len(batch) == size for batch in epochs[0])
+    start = 0
+    for count, share in shares:
+        seen = np.bincount(rows[(rows >= start) & (rows < start + count)] - start, minlength=count)
+        assert seen.max(initial=0) <= np.ceil(share)
+        start += count
+    assert all(np.array_equal(a, b) for a, b in zip(epochs[0], epochs[1], strict=True)), "the seed decides"
+
+
+def test_the_rate_warms_up_then_falls_to_a_hundredth() -> None:
+    rates = [trainer.rate(i, 200) for i in range(200)]
+    assert rates[:12] == pytest.approx([(i + 1) / 12 for i in range(12)])
+    assert max(rates) == 1.0
+    assert rates[12:] == sorted(rates[12:], reverse=True)
+    assert rates[-1] == pytest.approx(0.01, abs=1e-3)
+    assert trainer.rate(0, 1) == 1.0
+
+
+def test_rare_scores_weigh_more_and_unknown_ones_nothing() -> None:
+    weights = trainer.score_weights(np.array([0.0, 1.0, 1.0, 1.0, np.nan], np.float32))
+    np.testing.assert_allclose(weights, [2.0, (3 / 4) ** -0.5, (3 / 4) ** -0.5, (3 / 4) ** -0.5, 0.0], rtol=1e-6)
