@@ -72,7 +72,7 @@ def batches(samples: Samples, shares: list[tuple[int, float]], steps: Step, seed
     rows, start = [], 0
     for count, share in shares:
         wanted = round(count * share)
-        repeats = [rng.permutation(count) for _ in range(math.ceil(share))]
+        repeats = [rng.permutation(count) for _ in range(math.ceil(share))] or [np.zeros(0, np.int64)]
         rows.append(np.concatenate(repeats)[:wanted] + start)
         start += count
     order = rng.permutation(np.concatenate(rows))

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from engines.spec import available
 from training.concepts import EXPRESSIONS
-from training.crossval import subject_folds
 from training.data.pictures import DataError
+from training.engagement import subject_folds
 from training.evaluate import ENGAGEMENT_CLASSES, app, groups_of
 from training.reports import classification, engagement
 

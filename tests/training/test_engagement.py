@@ -1,0 +1,89 @@
+"""The engagement head in closed form: what it fits, what it weighs, and that nobody's own pictures judge them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from training.agcm.model import Agcm, AgcmConfig
+from training.data.pictures import DataError
+from training.engagement import Head, Pictures, balanced, choose, classes, fit, leave_one_out, put, subject_folds
+from training.metrics import ccc
+
+
+def corpus(noise: float, seed: int = 0, people: int = 8, each: int = 40) -> Pictures:
+    """Labels that a hidden direction of 12 numbers decides, the same for everybody."""
+    rng = np.random.default_rng(seed)
+    hidden = rng.normal(size=12)
+    x = rng.normal(size=(people * each, 12))
+    value = x @ hidden / np.linalg.norm(hidden)
+    score = np.digitize(value, (-1.0, 0.5)) / 2
+    noisy = x + noise * rng.normal(size=x.shape)
+    mirrored = x + noise * rng.normal(size=x.shape)
+    return Pictures(noisy, mirrored, score, np.repeat(np.arange(people), each))
+
+
+def test_a_weak_ridge_is_weighted_least_squares() -> None:
+    pictures = corpus(0.1)
+    head = fit(pictures, 1e-9)
+    x = np.column_stack([np.concatenate([pictures.plain, pictures.mirrored]), np.ones(2 * len(pictures.score))])
+    root = np.sqrt(np.tile(balanced(pictures.score), 2))[:, None]
+    solution = np.linalg.lstsq(x * root, np.tile(pictures.score, 2) * root[:, 0], rcond=None)[0]
+    np.testing.assert_allclose([*head.weight, head.bias], solution, atol=1e-6)
+
+
+def test_a_strong_ridge_answers_the_balanced_mean() -> None:
+    pictures = corpus(0.1)
+    answer = fit(pictures, 1e12)(pictures.plain)
+    np.testing.assert_allclose(answer, 0.5, atol=1e-3)
+
+
+def test_classes_count_alike() -> None:
+    score = np.array([0.0] * 1 + [0.5] * 4 + [1.0] * 5)
+    weights = balanced(score)
+    assert weights.mean() == pytest.approx(1.0)
+    for value in (0.0, 0.5, 1.0):
+        assert weights[score == value].sum() == pytest.approx(10 / 3)
+
+
+def test_unseen_people_are_answered_well_when_there_is_something_to_learn() -> None:
+    pictures = corpus(0.3)
+    score, answer = leave_one_out(pictures)
+    assert ccc(score, pictures.score) > 0.6
+    assert (answer == classes(pictures.score)).mean() > 0.6
+
+
+def test_a_person_s_own_labels_never_judge_them() -> None:
+    """Turning one person's labels round changes the answers to others, never the answers to that person."""
+    pictures = corpus(0.3)
+    own = pictures.subjects == 3
+    turned = Pictures(
+        pictures.plain, pictures.mirrored, np.where(own, 1 - pictures.score, pictures.score), pictures.subjects
+    )
+    before, after = leave_one_out(pictures), leave_one_out(turned)
+    np.testing.assert_array_equal(before[0][own], after[0][own])
+    np.testing.assert_array_equal(before[1][own], after[1][own])
+    assert (before[0][~own] != after[0][~own]).any()
+
+
+def test_noise_asks_for_a_stronger_ridge() -> None:
+    assert choose(corpus(6.0))[0] >= choose(corpus(0.0))[0]
+
+
+def test_folds_of_one_subject_are_refused() -> None:
+    with pytest.raises(DataError, match="not possible"):
+        subject_folds(np.zeros(5, np.int64), 2)
+
+
+def test_the_head_becomes_the_model_s_score() -> None:
+    torch.manual_seed(0)
+    model = Agcm(AgcmConfig(concepts=3, outputs=4, embedding=5, deep_channels=0)).eval()
+    crops = torch.randn(2, 1, 64, 64)
+    before = model(crops)
+    head = Head(np.random.default_rng(0).normal(size=15), 0.25)
+    put(model, head)
+    after = model(crops)
+    expected = head(before.embedding.flatten(1).detach().double().numpy())
+    np.testing.assert_allclose(after.heads[:, 0].detach().numpy(), expected, atol=1e-5)
+    torch.testing.assert_close(after.heads[:, 1:], before.heads[:, 1:])

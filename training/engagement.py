@@ -1,0 +1,195 @@
+"""The engagement head: `python -m training.engagement EXPERIMENT.toml --weights RUN/weights.pt --out WEIGHTS.pt`.
+
+By-step training (Li & Mahmoud, Table 1, right): the concepts are frozen, and the score is a linear function of their
+embeddings, fitted in closed form (ridge regression on standardised embeddings, classes weighted to count alike, every
+picture also mirrored). 3,600 pictures of 17 people do not carry more; docs/training.md says what else was tried.
+
+Figures are leave-one-subject-out, strictly: for each subject, an inner grouped cross-validation over the other subjects
+chooses the strength of the ridge (best CCC) and the two thresholds between the classes (best macro-F1). The network
+below the head has never seen the corpus.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import typer
+from rich.progress import track
+
+from engines.preprocess import to_tensor
+from training.agcm.model import Agcm, AgcmConfig
+from training.concepts import EXPRESSIONS, NAMES
+from training.crop import CROP
+from training.data.augment import centre
+from training.data.pictures import DataError
+from training.data.samples import MARGIN_PX, Samples
+from training.data.samples import load as load_samples
+from training.evaluate import ENGAGEMENT_CLASSES, groups_of
+from training.experiment import ExperimentError
+from training.experiment import load as load_experiment
+from training.metrics import best_cuts, ccc, classes_of
+from training.reports import Report, engagement, show, write
+from training.run import load_weights
+
+F64 = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Cuts = tuple[float, float]
+
+STRENGTHS = (300.0, 1_000.0, 3_000.0, 10_000.0, 30_000.0)
+INNER_FOLDS = 5
+_BATCH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """What the head is fitted on: embeddings of the plain and of the mirrored picture [N, K m], label in [0, 1] [N],
+    subject [N].
+    """
+
+    plain: F64
+    mirrored: F64
+    score: F64
+    subjects: Ints
+
+    def take(self, rows: npt.NDArray[np.bool_]) -> Pictures:
+        """The given rows."""
+        return Pictures(self.plain[rows], self.mirrored[rows], self.score[rows], self.subjects[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """score = embedding . weight + bias."""
+
+    weight: F64
+    bias: float
+
+    def __call__(self, embeddings: F64) -> F64:
+        return np.asarray(embeddings @ self.weight + self.bias)
+
+
+def fit(pictures: Pictures, strength: float) -> Head:
+    """Weighted ridge regression in closed form; the penalty acts on standardised embeddings, never on the bias."""
+    x = np.concatenate([pictures.plain, pictures.mirrored])
+    y = np.tile(pictures.score, 2)
+    w = np.tile(balanced(pictures.score), 2)
+    scale = x.std(axis=0) + 1e-6
+    mean_x, mean_y = w @ x / w.sum(), w @ y / w.sum()
+    z = (x - mean_x) / scale
+    gram = (z * w[:, None]).T @ z + strength * np.eye(x.shape[1])
+    weight = np.linalg.solve(gram, (z * w[:, None]).T @ (y - mean_y)) / scale
+    return Head(weight, float(mean_y - mean_x @ weight))
+
+
+def balanced(score: F64) -> F64:
+    """Weights with mean 1 by which every class counts alike."""
+    values, index, counts = np.unique(score, return_inverse=True, return_counts=True)
+    return np.asarray((len(score) / (len(values) * counts))[index])
+
+
+def subject_folds(subjects: Ints, count: int) -> list[tuple[int, ...]]:
+    """Disjoint groups of subjects with about the same number of pictures: the largest go first to the emptiest."""
+    if count < 2 or count > len(np.unique(subjects)):
+        raise DataError(f"{count} folds of {len(np.unique(subjects))} subjects are not possible")
+    groups: list[list[int]] = [[] for _ in range(count)]
+    sizes = np.zeros(count)
+    names, pictures = np.unique(subjects, return_counts=True)
+    for i in np.argsort(-pictures, kind="stable"):
+        emptiest = int(sizes.argmin())
+        groups[emptiest].append(int(names[i]))
+        sizes[emptiest] += pictures[i]
+    return [tuple(sorted(group)) for group in groups]
+
+
+def choose(pictures: Pictures) -> tuple[float, Cuts]:
+    """The strength with the best CCC on subjects that were left out, and the best thresholds on those answers."""
+    answers = {strength: np.zeros(len(pictures.score)) for strength in STRENGTHS}
+    folds = subject_folds(pictures.subjects, min(INNER_FOLDS, len(np.unique(pictures.subjects))))
+    for left_out in folds:
+        rows = np.isin(pictures.subjects, left_out)
+        for strength, answer in answers.items():
+            answer[rows] = fit(pictures.take(~rows), strength)(pictures.plain[rows])
+    strength = max(STRENGTHS, key=lambda strength: ccc(answers[strength], pictures.score))
+    return strength, best_cuts(answers[strength], classes(pictures.score))
+
+
+def leave_one_out(pictures: Pictures) -> tuple[F64, Ints]:
+    """Score and class of every picture, each answered without its subject; see the top of this module."""
+    score, answer = np.zeros(len(pictures.score)), np.zeros(len(pictures.score), np.int64)
+    for name in track(np.unique(pictures.subjects), description="subjects left out"):
+        rows = pictures.subjects == name
+        others = pictures.take(~rows)
+        strength, cuts = choose(others)
+        score[rows] = fit(others, strength)(pictures.plain[rows])
+        answer[rows] = classes_of(score[rows], cuts)
+    return score, answer
+
+
+def classes(score: F64) -> Ints:
+    """Labels 0, 0.5, 1 as classes 0, 1, 2."""
+    return np.asarray(np.round(score * 2), dtype=np.int64)
+
+
+@torch.no_grad()
+def embed(model: Agcm, samples: Samples) -> Pictures:
+    """Concept embeddings of labelled samples, as the live path would see them."""
+    model.eval()
+    crops = to_tensor(np.stack([centre(crop, MARGIN_PX, CROP.size_px) for crop in samples.crops]), CROP)
+    found: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+    for start in track(range(0, len(crops), _BATCH), description="embeddings"):
+        batch = torch.from_numpy(crops[start : start + _BATCH])
+        for part, view in zip(found, (batch, batch.flip(-1)), strict=True):
+            part.append(model(view).embedding.flatten(1).double())
+    plain, mirrored = (torch.cat(part).numpy() for part in found)
+    return Pictures(plain, mirrored, samples.score.astype(np.float64), samples.subjects)
+
+
+def put(model: Agcm, head: Head) -> None:
+    """Make `head` the model's score."""
+    with torch.no_grad():
+        model.weight[:, :, 0] = torch.from_numpy(head.weight).float().reshape(model.weight.shape[:2])
+        model.bias[0] = head.bias
+
+
+def main(
+    experiment: Annotated[Path, typer.Argument(help="the experiment that the weights belong to")],
+    weights: Annotated[Path, typer.Option(help="averaged weights of its run")],
+    out: Annotated[Path, typer.Option(help="weights with the engagement head, for training.export")],
+    corpus: Annotated[Path, typer.Option(help="prepared engagement pictures")] = Path("runs/data/wacv2016.npz"),
+    json: Annotated[Path | None, typer.Option(help="also write the figures here")] = None,
+) -> None:
+    """Fit the engagement head on frozen concepts, and measure it on people it has not seen."""
+    try:
+        settings, samples = load_experiment(experiment), load_samples(corpus)
+        torch.set_num_threads(settings.threads)
+        config = AgcmConfig(len(NAMES), 1 + len(EXPRESSIONS), settings.embedding, deep_channels=settings.deep_channels)
+        model = Agcm(config)
+        model.load_state_dict(load_weights(weights))
+        pictures = embed(model, samples)
+        score, answer = leave_one_out(pictures)
+    except (DataError, ExperimentError) as error:
+        raise SystemExit(f"error: {error}") from error
+    truth = classes(pictures.score)
+    figures = [
+        engagement(name, score[rows], truth[rows], answer[rows], ENGAGEMENT_CLASSES)
+        for name, rows in groups_of(samples.found, samples.colour).items()
+    ]
+    protocol = "leave-one-subject-out; ridge strength and class thresholds from the other subjects only"
+    counts = len(samples), int((~samples.found).sum())
+    report = Report("wacv2016", "unseen subjects", settings.name, "torch", protocol, *counts, tuple(figures))
+    show(report)
+    strength, cuts = choose(pictures)
+    put(model, fit(pictures, strength))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(model.state_dict(), out)
+    print(f"wrote {out}; ridge strength {strength:g}; for training.export: --cuts {cuts[0]:.4f},{cuts[1]:.4f}")
+    if json is not None:
+        write(report, json)
+
+
+if __name__ == "__main__":
+    typer.run(main)
