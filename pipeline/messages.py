@@ -15,6 +15,20 @@ import msgspec
 
 VERSION = 1
 
+WorkerState = Literal["starting", "ready", "running", "ended"]
+EventKind = Literal[
+    "started",
+    "restarted",
+    "failed",
+    "camera_lost",
+    "camera_found",
+    "microphone_missing",
+    "recording_lost",
+    "marker",
+    "ended",
+    "notice",
+]
+
 Channel = Literal["video", "audio", "results"]
 Size = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -148,7 +162,7 @@ class Health(Wire, frozen=True, kw_only=True):
     """Once a second from every worker; source is the worker's name. Ages are of what it handled in that second."""
 
     t_ns: int
-    state: Literal["starting", "ready", "running", "ended"]
+    state: WorkerState
     fps: float
     drops: dict[str, int]
     age_p50_ms: float | None = None
@@ -161,18 +175,7 @@ class Event(Wire, frozen=True, kw_only=True):
     """Something that a person or a recording should know of: lost, found, restarted, marker, end."""
 
     t_ns: int
-    kind: Literal[
-        "started",
-        "restarted",
-        "failed",
-        "camera_lost",
-        "camera_found",
-        "microphone_missing",
-        "recording_lost",
-        "marker",
-        "ended",
-        "notice",
-    ]
+    kind: EventKind
     text: str
 
 

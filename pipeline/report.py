@@ -5,25 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from pipeline.bus import Publisher
 from pipeline.clock import NS_PER_S, Percentiles, Rate, now_ns
-from pipeline.messages import Event, Health
-
-State = Literal["starting", "ready", "running", "ended"]
-Kind = Literal[
-    "started",
-    "restarted",
-    "failed",
-    "camera_lost",
-    "camera_found",
-    "microphone_missing",
-    "recording_lost",
-    "marker",
-    "ended",
-    "notice",
-]
+from pipeline.messages import Event, EventKind, Health, WorkerState
 
 _MEMORY = Path("/proc/self/statm")
 _AGES_KEPT = 4096
@@ -36,7 +21,7 @@ class Reporter:
         self._session, self._worker, self._results = session, worker, results
         self._ages_ms = Percentiles(_AGES_KEPT)
         self._rate = Rate(1.0)
-        self._state: State = "starting"
+        self._state: WorkerState = "starting"
         self._count = self._health_seq = self._event_seq = 0
         self._since_ns = now_ns()
 
@@ -47,7 +32,7 @@ class Reporter:
         if age_ms is not None:
             self._ages_ms.add(age_ms)
 
-    def enter(self, state: State, drops: Mapping[str, int] | None = None) -> None:
+    def enter(self, state: WorkerState, drops: Mapping[str, int] | None = None) -> None:
         """Say a change of state at once."""
         self._state = state
         self._send(drops or {})
@@ -57,7 +42,7 @@ class Reporter:
         if self._rate.due(now_ns()):
             self._send(drops)
 
-    def event(self, kind: Kind, text: str) -> None:
+    def event(self, kind: EventKind, text: str) -> None:
         """Say what a person or a recording should know of."""
         self._results.send(
             Event(session=self._session, source=self._worker, seq=self._event_seq, t_ns=now_ns(), kind=kind, text=text)
