@@ -4,9 +4,9 @@ By-step training (Li & Mahmoud, Table 1, right): the concepts are frozen, and th
 embeddings, fitted in closed form (ridge regression on standardised embeddings, classes weighted to count alike, every
 picture also mirrored). 3,600 pictures of 17 people do not carry more; docs/training.md says what else was tried.
 
-Figures are leave-one-subject-out, strictly: for each subject, an inner grouped cross-validation over the other subjects
+Figures are leave-one-subject-out: for each subject, an inner grouped cross-validation over the other subjects
 chooses the strength of the ridge (best CCC) and the two thresholds between the classes (best macro-F1). The network
-below the head has never seen the corpus.
+below the head has never seen the corpus. The form of the head itself was chosen on these subjects (docs/training.md).
 """
 
 from __future__ import annotations
