@@ -33,7 +33,7 @@ HELP = """Measures what a live session reaches on this machine, by starting run_
 1. In real time: age of results (publication - capture), stages, key frames, processor time and memory of each
    worker, and whether every captured frame is accounted for.
 2. At full speed (files): frames per second.
-3. With --minutes: whether memory grows, on the clip repeated for so long.
+3. With --minutes: whether memory grows, on the clip repeated for so long, with the recorder running.
 
 \b
 Examples:
@@ -104,7 +104,7 @@ def main(
         bars = stack.enter_context(progress_bars())
         paced = _play(plan, plan.seconds, "realtime", "1 in real time", folder, bars)
         fast = _play(plan, plan.seconds, "max", "2 at full speed", folder, bars) if plan.clip else None
-        long = _play(plan, minutes * 60.0, "realtime", "3 memory", folder, bars) if minutes else None
+        long = _play(plan, minutes * 60.0, "realtime", "3 memory", folder, bars, recording=True) if minutes else None
         in_time = live_figures.realtime(paced.observed, paced.pictures, warm_up, _key_frames(plan, paced, bars))
     report = LiveReport(
         machine=here,
@@ -130,8 +130,13 @@ def planned(camera: str, settings: tuple[str, ...], seconds: float) -> Plan:
     return Plan(camera, settings, config, look_at(camera) if file_of(camera) else None, seconds)
 
 
-def _play(plan: Plan, seconds: float, pace: str, title: str, folder: Path, bars: Progress) -> Played:
-    """One session of `seconds` (0: the source once); a clip that is shorter is repeated."""
+def _play(
+    plan: Plan, seconds: float, pace: str, title: str, folder: Path, bars: Progress, *, recording: bool = False
+) -> Played:
+    """One session of `seconds` (0: the source once); a clip that is shorter is repeated.
+
+    recording: with the recorder as well, which writes below `folder`.
+    """
     path = file_of(plan.camera)
     clip_s = plan.clip.duration_s if plan.clip else 0.0
     if path is None:
@@ -142,6 +147,7 @@ def _play(plan: Plan, seconds: float, pace: str, title: str, folder: Path, bars:
     options = ["--camera", camera, "--pace", pace]
     options += [part for each in plan.settings for part in ("--set", each)]
     options += ["--duration", f"{seconds:g}"] if seconds else []
+    options += ["--record", str(folder / "recording")] if recording else []
     fps_hz = plan.clip.fps_hz if plan.clip else plan.config.capture.fps_hz
     task = bars.add_task(title, total=round((seconds or clip_s) * fps_hz) or None)
     observed = observe(options, partial(_show, bars, task))
