@@ -1,10 +1,15 @@
-"""Real face crops to run a network on: faces of a clip, found and aligned as the live path does it."""
+"""Real face crops to run a network on: faces of a clip, found and aligned as the live path does it.
+
+`python -m benchmarks.faces` writes models/faces.png, the faces of the demo clip (synthetic, ICT-FaceKit) in a row, on
+which a session chooses its engine.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -14,7 +19,10 @@ from engines.preprocess import Luma
 from pipeline.bus import WorkerError
 from pipeline.decode import Losses, pictures
 from pipeline.luma import LumaReader
-from pipeline.sources import source_of, video_stream
+from pipeline.networks import FACES
+from pipeline.sources import DEMO, source_of, video_stream
+
+COUNT, SIZE_PX, EVERY = 16, 112, 35
 
 
 def face_crops(path: Path, count: int, size_px: int, every: int) -> npt.NDArray[np.uint8]:
@@ -39,3 +47,9 @@ def face_crops(path: Path, count: int, size_px: int, every: int) -> npt.NDArray[
     if len(crops) < count:
         raise WorkerError(f"{path.name} shows a face in {len(crops)} of the pictures looked at; {count} are needed", 2)
     return np.stack(crops)
+
+
+if __name__ == "__main__":
+    crops = face_crops(DEMO, COUNT, SIZE_PX, EVERY)
+    cv2.imwrite(str(FACES), np.hstack([*crops]))
+    print(f"written: {COUNT} faces of {DEMO.name} in {FACES}")

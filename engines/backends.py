@@ -35,7 +35,7 @@ BACKENDS: Mapping[str, Backend] = {
     ),
 }
 
-# How far, on the sample, a lower precision may lie from fp32 for `auto` to take it, in units of the value itself:
+# How far, on any row of what it is judged on, a lower precision may lie from fp32 to be taken, in units of the value:
 # a concept's activation, the score (column 0 of the heads), and the detector's confidence.
 TOLERANCE: Mapping[str, float] = {"activation": 0.02, "score": 0.02, "heatmap": 0.02}
 
@@ -83,7 +83,7 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """A candidate with its engine and what it made of the sample; None and empty if it cannot run."""
+    """A candidate with its engine and what it made of what it is judged on; None and empty if it cannot run."""
 
     row: Candidate
     engine: Engine | None
@@ -95,17 +95,25 @@ def load(name: str, model: ModelFile, precision: str | None, threads: int, sampl
     return choose(name, model, precision, threads, sample).engine
 
 
-def choose(name: str, model: ModelFile, precision: str | None, threads: int, sample: Mapping[str, Array]) -> Chosen:
+def choose(
+    name: str,
+    model: ModelFile,
+    precision: str | None,
+    threads: int,
+    sample: Mapping[str, Array],
+    judge: Mapping[str, Array] | None = None,
+) -> Chosen:
     """A warm engine of backend `name` (or "auto") at `precision`, or at the fastest that agrees with fp32 (None or "").
 
-    sample: inputs as the engine will mostly see them; the choice is measured on it, and with real pictures.
+    sample: one call as the engine will mostly see it; candidates are timed on it. judge: inputs of any number of rows,
+    run row by row; candidates must agree with fp32 on each. None: the sample.
     Raises EngineError, one line, if the name or precision is unknown, if what was asked for by name cannot run (there
     is no fallback), or if nothing can.
     """
     wanted = _wanted(name, precision)
     if threads < 1:
         raise EngineError(f"an engine needs at least 1 thread, got {threads}")
-    trials = [_try(backend, level, model, threads, sample) for backend, level in wanted]
+    trials = [_try(backend, level, model, threads, sample, judge or sample) for backend, level in wanted]
     reference = next((trial.outputs for trial in trials if trial.row.precision == "fp32" and trial.outputs), None)
     judged = [trial if precision else _judge(trial, reference) for trial in trials]
     running = [trial for trial in judged if not trial.row.passed_over]
@@ -150,12 +158,20 @@ def _wanted(name: str, precision: str | None) -> list[tuple[str, str]]:
     return sorted(wanted, key=lambda pair: pair[1] != "fp32")
 
 
-def _try(name: str, precision: str, model: ModelFile, threads: int, sample: Mapping[str, Array]) -> _Trial:
-    """Load and time one candidate; a failure is noted in its row."""
+def _try(
+    name: str,
+    precision: str,
+    model: ModelFile,
+    threads: int,
+    sample: Mapping[str, Array],
+    judge: Mapping[str, Array],
+) -> _Trial:
+    """Load, time and question one candidate; a failure is noted in its row."""
     engine: Engine | None = None
     try:
         engine = _construct(name, model, precision, threads)
-        outputs, median_ms = _measure(engine, sample)
+        median_ms = _measure(engine, sample)
+        outputs = _row_by_row(engine, judge)
     except EngineError as error:
         if engine is not None:
             engine.close()
@@ -182,13 +198,20 @@ def _construct(name: str, model: ModelFile, precision: str, threads: int) -> Eng
     return engine
 
 
-def _measure(engine: Engine, sample: Mapping[str, Array]) -> tuple[Tensors, float]:
-    """The outputs for the sample, and the median time in milliseconds of up to _MEASURE_S of warm runs."""
+def _row_by_row(engine: Engine, inputs: Mapping[str, Array]) -> Tensors:
+    """The outputs for every row, one call a row: live, most calls have one."""
+    rows = len(next(iter(inputs.values())))
+    answers = [engine.infer({name: array[row : row + 1] for name, array in inputs.items()}) for row in range(rows)]
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def _measure(engine: Engine, sample: Mapping[str, Array]) -> float:
+    """The median time in milliseconds of up to _MEASURE_S of warm runs."""
     for _ in range(_WARM_UP_RUNS):
-        outputs = engine.infer(sample)
+        engine.infer(sample)
     times_ns: list[int] = []
     while len(times_ns) < _MEASURE_RUNS and sum(times_ns) < _MEASURE_S * 1e9:
         start_ns = time.perf_counter_ns()
         engine.infer(sample)
         times_ns.append(time.perf_counter_ns() - start_ns)
-    return outputs, median(times_ns) / 1e6
+    return median(times_ns) / 1e6

@@ -144,6 +144,16 @@ def test_bf16_that_changes_the_activations_is_passed_over(
 
 
 @needs_bf16
+def test_every_row_that_a_precision_is_judged_on_must_agree(sample: dict[str, Array], tiny: ModelFile) -> None:
+    harsh = {name: np.concatenate([array, 200 * array]) for name, array in sample.items()}
+    for judge, passed_over in ((sample, False), (harsh, True)):
+        chosen = choose("openvino", tiny, None, 1, sample, judge)
+        rows = (chosen.choice.taken, *chosen.choice.others)
+        assert [bool(row.passed_over) for row in rows if row.precision == "bf16"] == [passed_over]
+        chosen.engine.close()
+
+
+@needs_bf16
 def test_bf16_by_name_is_taken_as_it_is(sample: dict[str, Array], touchy: ModelFile) -> None:
     engine = load("openvino", touchy, "bf16", 1, sample)
     assert engine.backend == "openvino/bf16"

@@ -1,4 +1,8 @@
-"""An RTSP camera, as GStreamer's server plays one."""
+"""An RTSP camera, as GStreamer's server plays one.
+
+Its bindings are no pip packages. On Debian: gir1.2-gst-rtsp-server-1.0, python3-gi,
+gstreamer1.0-plugins-base, -good and -ugly.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,32 @@ from pipeline.config import CaptureConfig
 from tests.pipeline.rig import running
 
 PYTHON = Path("/usr/bin/python3")  # the system's: it has GStreamer's bindings where they are installed
-SERVER = Path(__file__).with_name("rtsp_server.py")
+SERVER = """
+import sys
+import gi
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer
+
+Gst.init(None)
+for element in ("videotestsrc", "x264enc", "rtph264pay"):
+    if Gst.ElementFactory.find(element) is None:
+        sys.exit(f"GStreamer has no {element}")
+factory = GstRtspServer.RTSPMediaFactory()
+factory.set_launch(
+    "( videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=30/1 "
+    "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=15 ! rtph264pay name=pay0 pt=96 )"
+)
+factory.set_shared(True)
+server = GstRtspServer.RTSPServer()
+server.set_address("127.0.0.1")
+server.set_service(sys.argv[1])
+server.get_mount_points().add_factory("/camera", factory)
+if not server.attach(None):
+    sys.exit(f"port {sys.argv[1]} is taken")
+print("serving", flush=True)
+GLib.MainLoop().run()
+"""
 
 
 def free_port() -> int:
@@ -30,7 +59,7 @@ def address() -> Iterator[str]:
     if not PYTHON.is_file():
         pytest.skip("needs the system's Python with GStreamer's RTSP server")
     port = free_port()
-    command = [str(PYTHON), str(SERVER), str(port)]
+    command = [str(PYTHON), "-c", SERVER, str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None and server.stderr is not None
         if server.stdout.readline() != "serving\n":

@@ -1,12 +1,17 @@
 """The networks of a session."""
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
+from engines.backends import disagreement
+from engines.preprocess import to_tensor
 from engines.spec import MODELS_DIR
 from pipeline.bus import WorkerError
 from pipeline.config import EngineConfig, LiveConfig
-from pipeline.networks import load
+from pipeline.networks import FACES, load
 
 MODEL = "agcm-live"
 
@@ -54,3 +59,26 @@ def test_auto_says_what_it_took_and_both_networks_run() -> None:
     out = networks.model.infer({"crop": np.zeros((2, 1, size_px, size_px), np.float32)})
     assert out["activation"].shape == (2, len(networks.concepts))
     networks.close()
+
+
+@needs_model
+def test_what_auto_takes_agrees_with_fp32_on_faces() -> None:
+    networks = load(LiveConfig(engine=EngineConfig(model=MODEL)))
+    exact = load(LiveConfig(engine=EngineConfig(model=MODEL, backend="onnxruntime", precision="fp32")))
+    strip = cv2.imread(str(FACES), cv2.IMREAD_GRAYSCALE)
+    assert strip is not None
+    crops = to_tensor(np.stack(np.hsplit(strip, strip.shape[1] // strip.shape[0])), networks.crop)
+    assert len(crops) >= 16
+    taken, reference = networks.model.infer({"crop": crops}), exact.model.infer({"crop": crops})
+    assert np.ptp(reference["heads"][:, 0]) > 0.1, "faces that differ"
+    assert disagreement(taken, reference) == ""
+    networks.close()
+    exact.close()
+
+
+@needs_model
+def test_missing_faces_are_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.networks.FACES", tmp_path / "faces.png")
+    with pytest.raises(WorkerError, match="get the whole repository") as caught:
+        load(LiveConfig(engine=EngineConfig(model=MODEL)))
+    assert caught.value.exit_code == 2
