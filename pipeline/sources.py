@@ -123,7 +123,7 @@ def refusal(source: Source, error: FFmpegError) -> WorkerError:
         return WorkerError(f"{what} does not open: {reason}; check the address and that its sender runs", 2)
     if isinstance(error, av.error.InvalidDataError):
         return WorkerError(f"{what} is no video; name a media file, a camera or demo with --camera", 2)
-    return WorkerError(f"{what} does not open: {reason}", 2)
+    return WorkerError(f"{what} does not open: {reason}; name another media file, a camera or demo with --camera", 2)
 
 
 def cameras_present() -> str:
