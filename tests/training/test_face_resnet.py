@@ -1,0 +1,118 @@
+"""dlib's face network on luma: its file format, its weights in their place, norms that keep its answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch.nn import functional as F
+
+from training.agcm.face_resnet import LumaFaceResNet, read_dlib
+from training.crop import CROP
+
+# channels in, channels out, side of the kernel: every convolution in the order of dlib's file.
+STAGES = ((32, 32, 6), (64, 64, 8), (128, 128, 6), (256, 256, 8))
+
+
+def number(value: int) -> bytes:
+    """dlib's integer: its length, then its bytes."""
+    content = value.to_bytes(max(1, (value.bit_length() + 7) // 8), "little")
+    return bytes([len(content)]) + content
+
+
+def tensor(values: np.ndarray) -> bytes:
+    sizes = b"".join(number(n) for n in (len(values), 1, 1, 1))
+    return number(2) + sizes + values.astype("<f4").tobytes()
+
+
+def layers() -> list[tuple[int, int, int]]:
+    found, width = [(3, 32, 7)], 32
+    for _, out, count in STAGES:
+        for _ in range(count):
+            found.append((width, out, 3))
+            width = out
+    return found
+
+
+@pytest.fixture(scope="module")
+def parameters() -> list[np.ndarray]:
+    rng = np.random.default_rng(5)
+    made = []
+    for channels, out, side in layers():
+        size = channels * side * side
+        kernel = rng.normal(0, (2 / size) ** 0.5, out * size)
+        made.append(np.concatenate([kernel, rng.normal(0, 0.1, out)]).astype(np.float32))
+        made.append(np.concatenate([rng.uniform(0.5, 1.5, out), rng.normal(0, 0.1, out)]).astype(np.float32))
+    return made
+
+
+@pytest.fixture(scope="module")
+def dat(parameters: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("dlib") / "network.dat"
+    between = b"\x06affine" + number(2) + number(7) + b"\x81\x05"
+    path.write_bytes(between + between.join(tensor(values) for values in parameters) + between)
+    return path
+
+
+def test_every_tensor_of_the_file_is_read_in_order(dat: Path, parameters: list[np.ndarray]) -> None:
+    found = read_dlib(dat)
+    assert len(found) == len(parameters)
+    for tensor_read, written in zip(found, parameters, strict=True):
+        np.testing.assert_array_equal(tensor_read.numpy(), written)
+
+
+def test_the_first_layer_answers_grey_as_the_published_one_answers_three_equal_planes(
+    dat: Path, parameters: list[np.ndarray]
+) -> None:
+    network = LumaFaceResNet(8).eval()
+    network.load(dat)
+    grey = torch.randint(0, 256, (2, 1, 32, 32)).float()
+    kernel, affine = (torch.from_numpy(values) for values in parameters[:2])
+    weight, bias = kernel[:-32].reshape(32, 3, 7, 7), kernel[-32:]
+    # The published layer pads nothing, so the rim differs.
+    rgb = (grey.repeat(1, 3, 1, 1) - torch.tensor([122.782, 117.001, 104.298])[:, None, None]) / 256
+    wanted = F.conv2d(rgb, weight, bias, 2, 3) * affine[:32, None, None] + affine[32:, None, None]
+    luma = (grey / 255 - CROP.mean) / CROP.std
+    got = network.stem(luma)
+    torch.testing.assert_close(got[..., 2:-2, 2:-2], wanted[..., 2:-2, 2:-2], rtol=1e-4, atol=1e-4)
+
+
+def test_settling_the_norms_keeps_the_answer_in_both_modes(dat: Path) -> None:
+    torch.manual_seed(0)
+    network = LumaFaceResNet(0).eval()
+    network.load(dat)
+    luma = torch.randn(4, 1, 64, 64)
+    before = network(luma)
+    assert before.shape == (4, 128, 4, 4)
+    # The first batch in training settles; the answer to it is then the same with its own and with kept statistics.
+    trained = network.train()(luma)
+    assert bool(network.settled)
+    torch.testing.assert_close(trained, before, rtol=1e-3, atol=1e-3 * float(before.std()))
+    # That forward pass has moved the kept statistics by its own, which are those of a small sample.
+    drift = (network.eval()(luma) - before).abs().mean() / before.abs().mean()
+    assert drift < 0.02
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.dat"
+    path.write_bytes(b"nothing of the kind" * 50)
+    with pytest.raises(ValueError, match="is not dlib_face_recognition_resnet"):
+        LumaFaceResNet(8).load(path)
+
+
+def test_a_network_of_other_sizes_is_refused(parameters: list[np.ndarray], tmp_path: Path) -> None:
+    path = tmp_path / "other.dat"
+    path.write_bytes(b"".join(tensor(values) for values in [parameters[2], *parameters[1:]]))
+    with pytest.raises(ValueError, match="none of dlib's face network"):
+        LumaFaceResNet(8).load(path)
+
+
+@pytest.mark.parametrize("side_px", [80, 112])
+def test_the_grid_is_a_sixteenth_of_the_picture(side_px: int) -> None:
+    network = LumaFaceResNet(24).eval()
+    assert network(torch.zeros(1, 1, side_px, side_px)).shape == (1, 128 + 24, side_px // 16, side_px // 16)
