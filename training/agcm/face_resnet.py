@@ -47,16 +47,25 @@ class ConvNorm(nn.Module):
         Without this, a norm in training mode would divide by a deviation that the published scale knows nothing of.
         """
         y: Tensor = self.conv(x)
-        answer = self.norm.eval()(y)
-        gain = self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()
-        offset = self.norm.bias - gain * self.norm.running_mean
+        answer: Tensor = self.norm.eval()(y)
+        kept_mean, kept_variance = _statistics(self.norm)
+        gain = self.norm.weight * (kept_variance + self.norm.eps).rsqrt()
+        offset = self.norm.bias - gain * kept_mean
         mean, variance = y.mean((0, 2, 3)), y.var((0, 2, 3), unbiased=False)
         self.norm.weight.copy_(gain * (variance + self.norm.eps).sqrt())
         self.norm.bias.copy_(offset + gain * mean)
-        self.norm.running_mean.copy_(mean)
-        self.norm.running_var.copy_(variance)
+        kept_mean.copy_(mean)
+        kept_variance.copy_(variance)
         self.norm.train()
         return answer
+
+
+def _statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Mean and variance that a norm has kept."""
+    mean, variance = norm.running_mean, norm.running_var
+    if mean is None or variance is None:
+        raise ValueError("a norm that keeps no statistics cannot be settled")
+    return mean, variance
 
 
 class Residual(nn.Module):
@@ -149,8 +158,9 @@ def _fill(layer: ConvNorm, kernel: Tensor, affine: Tensor, colours: int) -> None
     layer.conv.bias.copy_(bias)  # type: ignore[union-attr]  # made with a bias
     layer.norm.weight.copy_(affine[:out])
     layer.norm.bias.copy_(affine[out:])
-    layer.norm.running_mean.zero_()
-    layer.norm.running_var.fill_(1.0 - layer.norm.eps)
+    kept_mean, kept_variance = _statistics(layer.norm)
+    kept_mean.zero_()
+    kept_variance.fill_(1.0 - layer.norm.eps)
 
 
 def _for_luma(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
