@@ -35,7 +35,7 @@ class ConceptReadout:
     active, inactive: [K, 1 + E], W_k . c+_k and W_k . c-_k; column 0 belongs to the score.
     contributions: [K, 1 + E], in the units of the score and of the expression logits.
     score: base + the sum of the contributions' column 0, rounded once (math.fsum), whatever their order.
-    expressions: [E], probabilities; they sum to 1.
+    expressions: [E], probabilities, softmax(logits / temperature of the heads); they sum to 1.
     peaks: [K, 2], x and y where the concept was seen, as shares of the crop's sides.
     """
 
@@ -78,6 +78,18 @@ def intervene(readout: ConceptReadout, heads: HeadSpec, values: Mapping[int, flo
     return _readout(activation, readout.active, readout.inactive, readout.peaks, heads)
 
 
+def half_width(readout: ConceptReadout, heads: HeadSpec) -> float | None:
+    """Half the width of the interval around the score in which the label lies as often as `heads.interval.coverage`
+    says; None if the model has none. It holds for what the network saw, not for what `intervene` makes of it.
+    """
+    interval = heads.interval
+    if interval is None or interval.spread is None:
+        return None if interval is None else interval.quantile
+    spread = interval.spread
+    parts = (*(readout.activation * spread.activation), *(readout.contributions[:, 0] * spread.contribution))
+    return interval.quantile * max(spread.floor, math.fsum((spread.intercept, *parts)))
+
+
 def peak(attention: Array) -> tuple[float, float]:
     """Where a map [h, w] of weights >= 0 is highest, as x and y in shares of its sides; see `peaks`."""
     x, y = peaks(np.asarray(attention, dtype=np.float64)[None])[0]
@@ -108,7 +120,7 @@ def _readout(activation: Floats, active: Floats, inactive: Floats, at: Floats, h
     contributions = p * active + (1.0 - p) * inactive - np.asarray(heads.mean)
     logits = np.asarray(heads.base[1:]) + contributions[:, 1:].sum(axis=0)
     score = math.fsum((heads.base[0], *contributions[:, 0]))
-    return ConceptReadout(activation, active, inactive, contributions, score, _softmax(logits), at)
+    return ConceptReadout(activation, active, inactive, contributions, score, _softmax(logits / heads.temperature), at)
 
 
 def _softmax(logits: Floats) -> Floats:

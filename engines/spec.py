@@ -49,6 +49,37 @@ class CropSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("a crop needs size_px >= 1 and std > 0")
 
 
+class SpreadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far answers are off on average: max(floor, intercept + sum_k activation_k p_k + contribution_k share_k).
+
+    p_k and share_k are the activation and the contribution to the score of concept k; a weight [K] for each.
+    """
+
+    intercept: float
+    activation: tuple[float, ...]
+    contribution: tuple[float, ...]
+    floor: float
+
+    def __post_init__(self) -> None:
+        if not self.floor > 0:
+            raise ValueError("heads.interval.spread: the floor must be above 0")
+
+
+class IntervalSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the label of a person that the model has not seen lies: score +- quantile x spread.
+
+    coverage: how often it lies there, 0 to 1. spread: None for 1, an interval that is as wide for every face.
+    """
+
+    coverage: float
+    quantile: float
+    spread: SpreadSpec | None = None
+
+    def __post_init__(self) -> None:
+        if not (0 < self.coverage < 1 and self.quantile > 0):
+            raise ValueError("heads.interval: needs 0 < coverage < 1 and quantile > 0")
+
+
 class HeadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The linear heads on the concept embeddings.
 
@@ -56,17 +87,28 @@ class HeadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     base: [1 + E], bias plus the mean contribution of every concept over the training set.
     mean: [K][1 + E], mean over the training set of W_k . c_k.
     score_cuts: score thresholds between the classes of the engagement labels, for evaluation.
+    temperature: what the logits are divided by before the softmax. calibrated_to: what the probabilities then are,
+    shares of the annotators' votes or chances to be the majority's class; "" if nobody has looked.
+    interval: None while nobody knows how far the score is off.
     """
 
     expressions: tuple[str, ...]
     base: tuple[float, ...]
     mean: tuple[tuple[float, ...], ...]
     score_cuts: tuple[float, ...]
+    temperature: float = 1.0
+    calibrated_to: Literal["", "votes", "majority"] = ""
+    interval: IntervalSpec | None = None
 
     def __post_init__(self) -> None:
         columns = 1 + len(self.expressions)
         if len(self.base) != columns or any(len(row) != columns for row in self.mean):
             raise ValueError(f"heads: base and every row of mean need {columns} numbers, score first")
+        if not self.temperature > 0:
+            raise ValueError("heads: the temperature must be above 0")
+        spread = None if self.interval is None else self.interval.spread
+        if spread is not None and not len(spread.activation) == len(spread.contribution) == len(self.mean):
+            raise ValueError(f"heads.interval.spread: needs {len(self.mean)} weights of each kind, one per concept")
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

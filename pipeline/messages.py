@@ -29,6 +29,11 @@ EventKind = Literal[
     "notice",
 ]
 
+UNCERTAINTY = (
+    "Half-width of the interval around the score in which the label of a person not seen in training lies nine times "
+    "in ten, in units of the score; null unless tracked, and while the model's manifest has no interval."
+)
+
 Channel = Literal["video", "audio", "results"]
 Size = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -147,7 +152,7 @@ class EngagementFrame(Wire, frozen=True, kw_only=True):
     score: float | None
     base: float | None
     smoothed: float | None
-    uncertainty: float | None
+    uncertainty: Annotated[float | None, msgspec.Meta(description=UNCERTAINTY)]
     contributions: tuple[Contribution, ...]
     expression: dict[str, float] | None
     audio: dict[str, float] | None

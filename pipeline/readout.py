@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from engines.concept import ConceptReadout, intervene
+from engines.concept import ConceptReadout, half_width, intervene
 from engines.preprocess import Affine, inverse
 from engines.spec import ConceptSpec, HeadSpec
 from pipeline.messages import Contribution, Drops, EngagementFrame, FramePacket, Stages
@@ -32,7 +32,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is said of one face. score == base + sum of contributions, to within rounding of doubles."""
+    """What is said of one face. score == base + sum of contributions, to within rounding of doubles.
+
+    uncertainty: the label lies within score +- uncertainty as often as the model's manifest says; None if it does not.
+    """
 
     face: int
     status: Literal["tracked", "no_face", "low_quality"]
@@ -40,6 +43,7 @@ class Verdict:
     base: float | None = None
     contributions: tuple[Contribution, ...] = ()
     expression: dict[str, float] | None = None
+    uncertainty: float | None = None
 
 
 NOBODY = Verdict(0, "no_face")
@@ -79,7 +83,12 @@ def scored(
     place: Place,
     interventions: Mapping[int, float] = _NO_INTERVENTIONS,
 ) -> Verdict:
-    """The verdict on a face that is seen well, with what `interventions` (see `forced`) would make of it."""
+    """The verdict on a face that is seen well, with what `interventions` (see `forced`) would make of it.
+
+    How far answers are off was measured on pictures as they are. A picture in which a concept were different has no
+    label to be off from, so that a score with interventions has no uncertainty.
+    """
+    width = None if interventions else half_width(readout, heads)
     if interventions:
         readout = intervene(readout, heads, interventions)
     where = in_picture(readout.peaks, place)
@@ -100,7 +109,8 @@ def scored(
         name: round(float(value), SHARE_DIGITS)
         for name, value in zip(heads.expressions, readout.expressions, strict=True)
     }
-    return Verdict(face, "tracked", score, base, tuple(shares), expression or None)
+    uncertainty = None if width is None else round(width, SHARE_DIGITS)
+    return Verdict(face, "tracked", score, base, tuple(shares), expression or None, uncertainty)
 
 
 def forced(values: Mapping[str, float], concepts: Sequence[ConceptSpec]) -> Mapping[int, float]:
@@ -173,7 +183,7 @@ def message(
         score=verdict.score,
         base=verdict.base,
         smoothed=None if smoothed is None else round(smoothed, SCORE_DIGITS),
-        uncertainty=None,
+        uncertainty=verdict.uncertainty,
         contributions=verdict.contributions,
         expression=verdict.expression,
         audio=None if level is None else {"level_dbfs": round(level, 2)},

@@ -56,7 +56,10 @@ def _person(result: EngagementFrame) -> str:
     if result.score is None:
         return result.status.replace("_", " ")
     shares = sorted(result.contributions, key=lambda share: -abs(share.contribution))[:SHARES_SHOWN]
-    return " ".join([f"score {min(1.0, max(0.0, result.score)):.2f}", *map(_share, shares)])
+    score = f"score {min(1.0, max(0.0, result.score)):.2f}"
+    if result.uncertainty is not None:
+        score += f"±{result.uncertainty:.2f}"
+    return " ".join([score, *map(_share, shares)])
 
 
 def _share(share: Contribution) -> str:

@@ -60,7 +60,8 @@ def why(result: EngagementFrame) -> str:
     shown, others = shares[:SHARES_SHOWN], shares[SHARES_SHOWN:]
     terms = [f"{share.concept} {share.contribution:+.3f}" for share in shown]
     rest = sum(share.contribution for share in others)
-    return f"score {result.score:.3f} = base {result.base:.3f}, {', '.join(terms)}, {len(others)} others {rest:+.3f}"
+    score = f"{result.score:.3f}" + ("" if result.uncertainty is None else f" ± {result.uncertainty:.3f}")
+    return f"score {score} = base {result.base:.3f}, {', '.join(terms)}, {len(others)} others {rest:+.3f}"
 
 
 if __name__ == "__main__":

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.base import Array, EngineError, Tensors
-from engines.concept import intervene, peak, peaks, read
-from engines.spec import HeadSpec
+from engines.concept import half_width, intervene, peak, peaks, read
+from engines.spec import HeadSpec, IntervalSpec, SpreadSpec
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -67,6 +68,38 @@ def test_expressions_are_probabilities(seed: int) -> None:
     for readout in read(tensors, heads):
         assert (readout.expressions >= 0).all()
         assert readout.expressions.sum() == pytest.approx(1.0, abs=1e-12)
+
+
+@given(seeds, st.floats(0.2, 5.0))
+@settings(deadline=None)
+def test_a_temperature_divides_the_logits_and_nothing_else(seed: int, temperature: float) -> None:
+    tensors, heads = model_output(seed)
+    warm = msgspec.structs.replace(heads, temperature=temperature)
+    for plain, scaled in zip(read(tensors, heads), read(tensors, warm), strict=True):
+        weights = plain.expressions ** (1 / temperature)
+        np.testing.assert_allclose(scaled.expressions, weights / weights.sum(), atol=1e-9)
+        assert scaled.score == plain.score
+        np.testing.assert_array_equal(scaled.contributions, plain.contributions)
+
+
+def test_without_an_interval_there_is_no_width_and_without_a_spread_one_for_all() -> None:
+    tensors, heads = model_output(4, faces=3)
+    assert [half_width(readout, heads) for readout in read(tensors, heads)] == [None] * 3
+    one = msgspec.structs.replace(heads, interval=IntervalSpec(0.9, 0.42))
+    assert [half_width(readout, one) for readout in read(tensors, one)] == [0.42] * 3
+
+
+@given(seeds)
+@settings(deadline=None)
+def test_the_width_is_linear_in_activations_and_contributions_above_its_floor(seed: int) -> None:
+    tensors, heads = model_output(seed, faces=3)
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=(2, 5))
+    spread = SpreadSpec(0.1, tuple(a.tolist()), tuple(b.tolist()), floor=0.5)
+    heads = msgspec.structs.replace(heads, interval=IntervalSpec(0.9, 2.0, spread))
+    for readout in read(tensors, heads):
+        linear = 0.1 + a @ readout.activation + b @ readout.contributions[:, 0]
+        assert half_width(readout, heads) == pytest.approx(2.0 * max(0.5, linear))
 
 
 @given(seeds, st.floats(0, 1), st.integers(0, 4))

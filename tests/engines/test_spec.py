@@ -89,6 +89,34 @@ def test_heads_that_do_not_fit_are_refused(models: Path, tiny: ModelFile) -> Non
     assert "need 4 numbers, score first" in refusal(models)
 
 
+def test_a_manifest_from_before_there_were_intervals_loads(models: Path) -> None:
+    """Its probabilities are the plain softmax, and it says nothing of how far the score is off."""
+    path = models / "tiny" / "manifest.json"
+    heads = msgspec.json.decode(path.read_bytes())["heads"]
+    edit(models, heads={name: heads[name] for name in ("expressions", "base", "mean", "score_cuts")})
+    heads = load_model_file("tiny", models).manifest.heads
+    assert heads is not None
+    assert (heads.temperature, heads.calibrated_to, heads.interval) == (1.0, "", None)
+
+
+def test_an_interval_or_a_temperature_that_cannot_be_is_refused(models: Path, tiny: ModelFile) -> None:
+    heads = msgspec.to_builtins(tiny.manifest.heads)
+    spread = {"intercept": 0.2, "activation": [0.1] * 4, "contribution": [0.1] * 4, "floor": 0.05}
+    edit(models, heads={**heads, "interval": {"coverage": 0.9, "quantile": 1.5, "spread": spread}})
+    loaded = load_model_file("tiny", models).manifest.heads
+    assert loaded is not None and loaded.interval is not None and loaded.interval.spread is not None
+    for change, words in (
+        ({"coverage": 1.0, "quantile": 0.4}, "0 < coverage < 1"),
+        ({"coverage": 0.9, "quantile": 0.0}, "quantile > 0"),
+        ({"coverage": 0.9, "quantile": 1.5, "spread": {**spread, "activation": [0.1] * 3}}, "needs 4 weights"),
+        ({"coverage": 0.9, "quantile": 1.5, "spread": {**spread, "floor": 0.0}}, "floor must be above 0"),
+    ):
+        edit(models, heads={**heads, "interval": change})
+        assert words in refusal(models)
+    edit(models, heads={**heads, "temperature": 0.0})
+    assert "temperature must be above 0" in refusal(models)
+
+
 def test_a_crop_that_cannot_be_normalised_is_refused(models: Path) -> None:
     edit(models, crop={"size_px": 112, "mean": 0.5, "std": 0.0})
     assert "std > 0" in refusal(models)

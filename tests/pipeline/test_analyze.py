@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from engines.spec import MODELS_DIR
+from engines.spec import MODELS_DIR, load_model_file
 from pipeline.analyze import Analyzer, run
 from pipeline.bus import Publisher, Received, Subscriber, WorkerError
 from pipeline.clock import now_ns
@@ -166,7 +166,10 @@ def test_every_frame_is_answered_by_its_number_and_truthfully() -> None:
         assert result.model.startswith("agcm-live@")
         assert result.backend == "onnxruntime/fp32"
         assert (result.dropped.stale, result.dropped.decode) == (0, 3)
-        assert (result.audio, result.uncertainty) == (None, None)
+        assert result.audio is None
+        heads = load_model_file(MODEL).manifest.heads
+        known = heads is not None and heads.interval is not None and result.score is not None
+        assert (result.uncertainty is not None) == known
     assert bench.events[-1].text == "captured 12 = published 12 + stale 0, decode errors 3"
     assert any("onnxruntime/fp32" in event.text for event in bench.events if event.kind == "notice")
     assert [health.state for health in bench.health][-1] == "ended"

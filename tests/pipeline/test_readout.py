@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engines.concept import ConceptReadout, read
 from engines.preprocess import TEMPLATE, similarity
-from engines.spec import ConceptSpec, HeadSpec
+from engines.spec import ConceptSpec, HeadSpec, IntervalSpec
 from pipeline.messages import Drops, FramePacket
 from pipeline.readout import (
     NOBODY,
@@ -188,9 +188,16 @@ def test_the_message_says_what_is_known_and_null_for_the_rest() -> None:
     there = said(scored(3, readout, concepts, heads, _place()), 0.5, -31.4159)
     assert (there.seq, there.source, there.face, there.status) == (77, "camera-0", 3, "tracked")
     assert (there.smoothed, there.audio, there.uncertainty) == (0.5, {"level_dbfs": -31.42}, None)
+    measured = msgspec.structs.replace(heads, interval=IntervalSpec(0.9, 0.41954))
+    known = said(scored(3, readout, concepts, measured, _place()), 0.5, None)
+    assert known.uncertainty == 0.4195
+    assert (known.score, known.base, known.contributions) == (there.score, there.base, there.contributions)
+    what_if = said(scored(3, readout, concepts, measured, _place(), {0: 1.0}), 0.5, None)
+    assert what_if.uncertainty is None, "nobody labelled a picture that does not exist"
     assert there.dropped.stale == 4
     for verdict, face, status in ((NOBODY, 0, "no_face"), (unsure(2), 2, "low_quality")):
         other = said(verdict, None, None)
         assert (other.face, other.status) == (face, status)
         assert (other.score, other.base, other.smoothed, other.expression, other.audio) == (None,) * 5
+        assert other.uncertainty is None
         assert other.contributions == ()

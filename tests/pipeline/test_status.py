@@ -59,6 +59,11 @@ def test_everything_that_matters_is_in_the_line() -> None:
     )
 
 
+def test_how_far_the_score_may_be_off_stands_beside_it() -> None:
+    known = msgspec.structs.replace(RESULT, uncertainty=0.4195)
+    assert status(HEALTH, known).startswith("score 0.63±0.42 AU12+0.20")
+
+
 def test_before_the_first_result_it_says_what_is_waited_for() -> None:
     assert status() == "starting"
     assert status(msgspec.structs.replace(HEALTH, state="starting")) == "analyze starting"

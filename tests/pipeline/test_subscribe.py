@@ -50,6 +50,11 @@ def test_the_terms_that_are_shown_sum_to_the_score() -> None:
     assert total == pytest.approx(sum(terms), abs=0.0025)
 
 
+def test_how_far_the_score_may_be_off_stands_beside_it() -> None:
+    known = msgspec.structs.replace(result(0.62), uncertainty=0.4204)
+    assert "score 0.620 ± 0.420 = base 0.500" in describe(known)
+
+
 def test_no_score_is_no_number() -> None:
     line = describe(result(None))
     assert "face 1: no_face (age 12.3 ms)" in line
