@@ -11,6 +11,7 @@ below the head has never seen the corpus. The form of the head itself was chosen
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +35,7 @@ from training.experiment import ExperimentError
 from training.experiment import load as load_experiment
 from training.metrics import best_cuts, ccc, classes_of
 from training.reports import Report, engagement, show, write
+from training.ridge import Sums, solve, sums, total
 from training.run import load_weights
 
 F64 = npt.NDArray[np.float64]
@@ -42,6 +44,7 @@ Cuts = tuple[float, float]
 
 STRENGTHS = (300.0, 1_000.0, 3_000.0, 10_000.0, 30_000.0)
 INNER_FOLDS = 5
+_MOST_LABELS = 16
 _BATCH = 128
 
 
@@ -72,23 +75,40 @@ class Head:
         return np.asarray(embeddings @ self.weight + self.bias)
 
 
-def fit(pictures: Pictures, strength: float) -> Head:
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """Head and class thresholds for one person, from everybody else."""
+
+    subject: int
+    head: Head
+    cuts: Cuts
+
+
+People = Mapping[int, Sums]
+"""Sums of every person's pictures, by subject."""
+
+
+def fit(pictures: Pictures, strength: float, known: People | None = None) -> Head:
     """Weighted ridge regression in closed form; the penalty acts on standardised embeddings, never on the bias."""
-    x = np.concatenate([pictures.plain, pictures.mirrored])
-    y = np.tile(pictures.score, 2)
-    w = np.tile(balanced(pictures.score), 2)
-    scale = x.std(axis=0) + 1e-6
-    mean_x, mean_y = w @ x / w.sum(), w @ y / w.sum()
-    z = (x - mean_x) / scale
-    gram = (z * w[:, None]).T @ z + strength * np.eye(x.shape[1])
-    weight = np.linalg.solve(gram, (z * w[:, None]).T @ (y - mean_y)) / scale
-    return Head(weight, float(mean_y - mean_x @ weight))
+    known = people(pictures) if known is None else known
+    return Head(*solve(total(known[int(name)] for name in np.unique(pictures.subjects)), strength))
 
 
-def balanced(score: F64) -> F64:
-    """Weights with mean 1 by which every class counts alike."""
-    values, index, counts = np.unique(score, return_inverse=True, return_counts=True)
-    return np.asarray((len(score) / (len(values) * counts))[index])
+def people(pictures: Pictures) -> People:
+    """What the fits need of every person, from the plain and the mirrored pictures.
+
+    Raises DataError if the labels take so many values that they are no classes.
+    """
+    labels = np.unique(pictures.score)
+    if len(labels) > _MOST_LABELS:
+        raise DataError(
+            f"the engagement labels take {len(labels)} values; classes are weighted, {_MOST_LABELS} at most"
+        )
+    found: dict[int, Sums] = {}
+    for name in np.unique(pictures.subjects):
+        own = pictures.take(pictures.subjects == name)
+        found[int(name)] = sums(np.concatenate([own.plain, own.mirrored]), np.tile(own.score, 2), labels)
+    return found
 
 
 def subject_folds(subjects: Ints, count: int) -> list[tuple[int, ...]]:
@@ -105,27 +125,36 @@ def subject_folds(subjects: Ints, count: int) -> list[tuple[int, ...]]:
     return [tuple(sorted(group)) for group in groups]
 
 
-def choose(pictures: Pictures) -> tuple[float, Cuts]:
+def choose(pictures: Pictures, known: People | None = None) -> tuple[float, Cuts]:
     """The strength with the best CCC on subjects that were left out, and the best thresholds on those answers."""
+    known = people(pictures) if known is None else known
+    names = np.unique(pictures.subjects)
     answers = {strength: np.zeros(len(pictures.score)) for strength in STRENGTHS}
-    folds = subject_folds(pictures.subjects, min(INNER_FOLDS, len(np.unique(pictures.subjects))))
-    for left_out in folds:
+    for left_out in subject_folds(pictures.subjects, min(INNER_FOLDS, len(names))):
         rows = np.isin(pictures.subjects, left_out)
+        kept = total(known[int(name)] for name in names if name not in left_out)
         for strength, answer in answers.items():
-            answer[rows] = fit(pictures.take(~rows), strength)(pictures.plain[rows])
+            answer[rows] = Head(*solve(kept, strength))(pictures.plain[rows])
     strength = max(STRENGTHS, key=lambda strength: ccc(answers[strength], pictures.score))
     return strength, best_cuts(answers[strength], classes(pictures.score))
+
+
+def unseen(pictures: Pictures, known: People, names: Iterable[int]) -> Iterator[Unseen]:
+    """For each of the named people, what is fitted and chosen on all others."""
+    for name in names:
+        others = pictures.take(pictures.subjects != name)
+        strength, cuts = choose(others, known)
+        yield Unseen(name, fit(others, strength, known), cuts)
 
 
 def leave_one_out(pictures: Pictures) -> tuple[F64, Ints]:
     """Score and class of every picture, each answered without its subject; see the top of this module."""
     score, answer = np.zeros(len(pictures.score)), np.zeros(len(pictures.score), np.int64)
-    for name in track(np.unique(pictures.subjects), description="subjects left out"):
-        rows = pictures.subjects == name
-        others = pictures.take(~rows)
-        strength, cuts = choose(others)
-        score[rows] = fit(others, strength)(pictures.plain[rows])
-        answer[rows] = classes_of(score[rows], cuts)
+    names = track(np.unique(pictures.subjects).tolist(), description="subjects left out")
+    for each in unseen(pictures, people(pictures), names):
+        rows = pictures.subjects == each.subject
+        score[rows] = each.head(pictures.plain[rows])
+        answer[rows] = classes_of(score[rows], each.cuts)
     return score, answer
 
 

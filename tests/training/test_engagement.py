@@ -8,8 +8,9 @@ import torch
 
 from training.agcm.model import Agcm, AgcmConfig
 from training.data.pictures import DataError
-from training.engagement import Head, Pictures, balanced, choose, classes, fit, leave_one_out, put, subject_folds
+from training.engagement import Head, Pictures, choose, classes, fit, leave_one_out, people, put, subject_folds
 from training.metrics import ccc
+from training.ridge import Sums
 
 
 def corpus(noise: float, seed: int = 0, people: int = 8, each: int = 40) -> Pictures:
@@ -28,7 +29,9 @@ def test_a_weak_ridge_is_weighted_least_squares() -> None:
     pictures = corpus(0.1)
     head = fit(pictures, 1e-9)
     x = np.column_stack([np.concatenate([pictures.plain, pictures.mirrored]), np.ones(2 * len(pictures.score))])
-    root = np.sqrt(np.tile(balanced(pictures.score), 2))[:, None]
+    values, index, counts = np.unique(pictures.score, return_inverse=True, return_counts=True)
+    alike = (len(pictures.score) / (len(values) * counts))[index]
+    root = np.sqrt(np.tile(alike, 2))[:, None]
     solution = np.linalg.lstsq(x * root, np.tile(pictures.score, 2) * root[:, 0], rcond=None)[0]
     np.testing.assert_allclose([*head.weight, head.bias], solution, atol=1e-6)
 
@@ -39,12 +42,27 @@ def test_a_strong_ridge_answers_the_balanced_mean() -> None:
     np.testing.assert_allclose(answer, 0.5, atol=1e-3)
 
 
-def test_classes_count_alike() -> None:
-    score = np.array([0.0] * 1 + [0.5] * 4 + [1.0] * 5)
-    weights = balanced(score)
-    assert weights.mean() == pytest.approx(1.0)
-    for value in (0.0, 0.5, 1.0):
-        assert weights[score == value].sum() == pytest.approx(10 / 3)
+def test_the_sums_of_people_are_the_sums_of_all() -> None:
+    """A head from sums that were made before is the head from the pictures."""
+    pictures = corpus(0.3)
+    some = pictures.take(np.isin(pictures.subjects, (1, 2, 6)))
+    fresh, known = fit(some, 30.0), fit(some, 30.0, people(pictures))
+    np.testing.assert_allclose(known.weight, fresh.weight, rtol=1e-10)
+    assert known.bias == pytest.approx(fresh.bias, rel=1e-10)
+
+
+def test_a_class_that_nobody_shows_is_left_out() -> None:
+    pictures = corpus(0.1)
+    some = pictures.take(pictures.score > 0)
+    two = {name: Sums(part.labels, part.count * [0, 1, 1], part.first * [[0], [1], [1]],
+                      part.second * [[[0]], [[1]], [[1]]]) for name, part in people(pictures).items()}  # fmt: skip
+    np.testing.assert_allclose(fit(pictures, 1.0, two).weight, fit(some, 1.0).weight, rtol=1e-8)
+
+
+def test_labels_that_are_no_classes_are_refused() -> None:
+    pictures = corpus(0.1)
+    with pytest.raises(DataError, match="take 320 values"):
+        fit(Pictures(pictures.plain, pictures.mirrored, np.linspace(0, 1, 320), pictures.subjects), 1.0)
 
 
 def test_unseen_people_are_answered_well_when_there_is_something_to_learn() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -58,6 +59,16 @@ def test_obvious_cuts_are_found() -> None:
     assert 0.1 < low < 0.45
     assert 0.43 < high < 0.95
     assert (classes_of(score, (low, high)) == classes).mean() >= 0.99
+
+
+def test_no_other_two_quantiles_are_better_cuts() -> None:
+    rng = np.random.default_rng(3)
+    classes = rng.integers(0, 3, 90)
+    score = np.round(classes + rng.normal(0, 0.8, 90), 1)  # ties: a score on a threshold belongs above it
+    found = macro_f1(classes, classes_of(score, best_cuts(score, classes)))
+    grid = np.unique(np.quantile(score, np.linspace(0.01, 0.99, 60)))
+    others = [macro_f1(classes, classes_of(score, (a, b))) for a, b in itertools.combinations(grid.tolist(), 2)]
+    assert found == pytest.approx(max(others))
 
 
 def test_cuts_exist_where_the_score_does_not_vary() -> None:
