@@ -57,15 +57,15 @@ def fallback_points(luma: Luma, shares: Points) -> Points:
 
 def cut_crops(detector: Engine, pictures: Iterable[Luma], shares: Points, size_px: int, margin_px: int = 0) -> Crops:
     """Detect, align and crop every picture exactly as a live frame is; `margin_px` more on each side for training."""
-    side = size_px + 2 * margin_px
-    crops: list[Luma] = []
-    found: list[bool] = []
-    for luma in track(pictures, description="face crops"):
-        detection = detect_picture(detector, luma)
-        points = fallback_points(luma, shares) if detection is None else detection.points
-        crops.append(crop(luma, shifted(similarity(points, size_px), margin_px), side))
-        found.append(detection is not None)
-    return Crops(np.stack(crops), np.array(found))
+    made = [cut_crop(detector, each, shares, size_px, margin_px) for each in track(pictures, description="face crops")]
+    return Crops(np.stack([each for each, _ in made]), np.array([found for _, found in made]))
+
+
+def cut_crop(detector: Engine, luma: Luma, shares: Points, size_px: int, margin_px: int = 0) -> tuple[Luma, bool]:
+    """The crop of one picture, and whether a face was found; see cut_crops."""
+    detection = detect_picture(detector, luma)
+    points = fallback_points(luma, shares) if detection is None else detection.points
+    return crop(luma, shifted(similarity(points, size_px), margin_px), size_px + 2 * margin_px), detection is not None
 
 
 def shifted(affine: Affine, margin_px: int) -> Affine:

@@ -1,0 +1,137 @@
+"""From the items of a corpus to face crops, one at a time: memory does not grow with the corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from engines.base import Engine
+from engines.preprocess import Luma
+from training.data.cache import CropCache, CropRule, key_of
+from training.data.corpus import Continuous, Corpus, Expressions, Item, Levels
+from training.data.pictures import DataError, cut_crop
+from training.data.samples import Row
+from training.data.video import Frame, frames
+
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_NO_VOTES = np.full(8, np.nan, np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cut:
+    """A crop, its item's place in the corpus, and when in its video it was seen (0 for a picture)."""
+
+    place: int
+    time_s: float
+    crop: Luma
+    found: bool
+
+
+@dataclass(slots=True)
+class Broken:
+    """Items that could not be read and were passed over, with their errors."""
+
+    errors: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cutter:
+    """Cuts pictures as the live path does. Without a cache every picture is cut."""
+
+    detector: Engine
+    rule: CropRule
+    cache: CropCache | None = None
+
+    def cut(self, luma: Luma) -> tuple[Luma, bool]:
+        """The crop, and whether a face was found."""
+        rule = self.rule
+        if self.cache is None:
+            return cut_crop(self.detector, luma, rule.shares, rule.size_px, rule.margin_px)
+        key = key_of(luma, rule.digest())
+        kept = self.cache.get(key)
+        if kept is None:
+            kept = cut_crop(self.detector, luma, rule.shares, rule.size_px, rule.margin_px)
+            self.cache.put(key, kept[0], found=kept[1])
+        return kept
+
+
+def rule_of(detector: Engine, corpus: Corpus, size_px: int, margin_px: int) -> CropRule:
+    """The rule by which a corpus is cut."""
+    return CropRule(size_px, margin_px, corpus.point_shares, detector.manifest.sha256)
+
+
+def cut_item(cutter: Cutter, corpus: Corpus, place: int) -> Iterator[Cut]:
+    """The crops of one item: one of a picture, some of a video. Raises DataError if it cannot be read."""
+    for frame in _shots(corpus.items[place], corpus.rate_hz):
+        crop, found = cutter.cut(frame.luma)
+        yield Cut(place, frame.time_s, crop, found)
+
+
+def cut_corpus(cutter: Cutter, corpus: Corpus, broken: Broken | None) -> Iterator[list[Cut]]:
+    """The crops of every item in turn. With `broken`, unreadable items are noted there and passed over whole;
+    without, the first one raises DataError.
+    """
+    for place in range(len(corpus.items)):
+        try:
+            yield list(cut_item(cutter, corpus, place))
+        except DataError as error:
+            if broken is None:
+                raise
+            broken.errors.append(str(error))
+
+
+def rows(cuts: Iterator[list[Cut]], corpus: Corpus) -> Iterator[Row]:
+    """Crops with the labels of their items. Frames of a video without a face or a label are left out: nothing is to
+    be learnt from them; pictures without a face stay, as their crops lie where faces lie in that corpus."""
+    for cut in (each for item in cuts for each in item):
+        item = corpus.items[cut.place]
+        score = score_at(corpus, item, cut.time_s)
+        is_video = corpus.rate_hz > 0
+        if is_video and (not cut.found or (isinstance(corpus.task, Continuous) and np.isnan(score))):
+            continue
+        name = f"{item.name}@{cut.time_s:.3f}" if is_video else item.name
+        yield Row(cut.crop, cut.found, name, _votes(corpus, item), score, item.subject, item.colour)
+
+
+def score_at(corpus: Corpus, item: Item, time_s: float) -> float:
+    """Engagement in [0, 1] at a moment of an item; NaN if unknown."""
+    task = corpus.task
+    if isinstance(task, Levels):
+        return task.score(item.label)
+    if isinstance(task, Continuous) and item.track is not None:
+        at = round(time_s * task.label_hz)
+        return float(item.track[at]) if at < len(item.track) else float("nan")
+    return float("nan")
+
+
+def _votes(corpus: Corpus, item: Item) -> np.ndarray:
+    if item.votes is not None:
+        return item.votes
+    return corpus.task.votes(item.label) if isinstance(corpus.task, Expressions) else _NO_VOTES
+
+
+def _shots(item: Item, rate_hz: float) -> Iterator[Frame]:
+    if isinstance(item.media, np.ndarray):
+        yield Frame(0.0, item.media)
+    elif rate_hz > 0:
+        yield from frames(item.media, rate_hz)
+    else:
+        yield Frame(0.0, read_picture(item.media))
+
+
+def read_picture(path: Path) -> Luma:
+    """The luma plane of a picture file. Raises DataError naming a file that is missing or is no picture."""
+    if not path.is_file():
+        raise DataError(f"{path}: labelled, but the picture is missing")
+    data = path.read_bytes()
+    # A JPEG that is cut off still decodes, to grey below the cut. Its end marker is what is missing; an earlier one
+    # belongs to a thumbnail.
+    whole = not data.startswith(_JPEG_START) or data.rfind(_JPEG_END) > len(data) // 2
+    luma = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data and whole else None
+    if luma is None:
+        raise DataError(f"{path}: not a readable picture")
+    return np.asarray(luma, np.uint8)
