@@ -1,30 +1,58 @@
-"""Corpora -> prepared crops: `python -m training.prepare ferplus|wacv2016|renders SOURCE --out FILE.npz`.
+"""Corpora -> prepared crops: `python -m training.prepare NAME SOURCE --split SPLIT --out FILE.npz`.
 
-Every picture goes through the detector, the alignment and the luma crop of the live path. The teacher then labels the
-prepared file (training.teachers.mediapipe_faces, in an environment of its own), and training.train reads both.
+Every picture goes through the detector, the alignment and the luma crop of the live path. Of videos some frames of each
+second are taken (--rate). Crops are kept by content (--cache): a preparation that was interrupted goes on where it
+stopped, and an unchanged picture is never cut twice. AU labels come from the teacher
+(training.teachers.mediapipe_faces, in an environment of its own) or from tables of OpenFace or Py-Feat (labels-csv).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
+from rich.progress import track
 
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.base import Engine
 from engines.spec import load_model_file
 from training.concepts import NAMES
-from training.data import ferplus, wacv2016
+from training.data import cmose, noxi
+from training.data.cache import open_cache
+from training.data.corpus import Corpus
+from training.data.cut import Broken, Cutter, cut_corpus, rows, rule_of
+from training.data.datasets import DATASETS, Dataset
+from training.data.features import Angles
+from training.data.ferplus import POINT_SHARES
+from training.data.overlay import lay_over, read_tables
 from training.data.pictures import DataError, cut_crops, open_npz
-from training.data.samples import MARGIN_PX, Samples, blank, save
+from training.data.samples import MARGIN_PX, Samples, blank, load, save, save_rows
+from training.data.splits import check_disjoint
 
 CROP_PX = 112
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+STORED_PX = CROP_PX + 2 * MARGIN_PX
+CACHE = Path("runs/cache/crops.sqlite")
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 Source = Annotated[Path, typer.Argument(help="the corpus: an npz, or a folder in its official layout")]
 Out = Annotated[Path, typer.Option(help="prepared file to write")]
+Split = Annotated[str, typer.Option(help="which of the data set's splits")]
+Rate = Annotated[float, typer.Option(help="frames of each second of a video; 0: the data set's own", min=0.0)]
+Cache = Annotated[Path, typer.Option(help="file of kept crops")]
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="pass over unreadable items, and say which")]
+Features = Annotated[bool, typer.Option("--features", help="noxi: OpenFace streams instead of videos")]
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """cache: file of kept crops. skip_broken: pass over unreadable items."""
+
+    cache: Path = CACHE
+    skip_broken: bool = False
 
 
 def detector() -> Engine:
@@ -32,19 +60,51 @@ def detector() -> Engine:
     return OnnxRuntimeEngine(load_model_file("centerface"), threads=1)
 
 
-def from_ferplus(path: Path, split: str) -> Samples:
-    """Crops with vote distributions."""
-    corpus = ferplus.load(path, split)
-    made = cut_crops(detector(), list(corpus.pictures), ferplus.POINT_SHARES, CROP_PX, MARGIN_PX)
-    return replace(blank(made.crops, made.found), votes=corpus.votes)
+def prepare(corpus: Corpus, out: Path, how: How) -> list[str]:
+    """Write the crops of a corpus with their labels; what to tell, a line each. Raises DataError naming the item."""
+    broken = Broken() if how.skip_broken else None
+    engine = detector()
+    with open_cache(how.cache) as cache:
+        cutter = Cutter(engine, rule_of(engine, corpus, CROP_PX, MARGIN_PX), cache)
+        cuts = track(cut_corpus(cutter, corpus, broken), f"{corpus.name} {corpus.split}", len(corpus.items))
+        count, found = save_rows(out, rows(iter(cuts), corpus), STORED_PX)
+    told = [f"{out}: {count} crops, face found in {found / count:.2%}"]
+    told += [f"left out: {number} {reason}" for reason, number in corpus.left_out.items() if number]
+    if broken is not None:
+        told += [f"passed over: {error}" for error in broken.errors]
+    return told
 
 
-def from_wacv2016(folder: Path) -> Samples:
-    """Crops with engagement labels 1, 2, 3 as scores 0, 0.5, 1."""
-    corpus = wacv2016.load(folder)
-    made = cut_crops(detector(), corpus.pictures, wacv2016.POINT_SHARES, CROP_PX, MARGIN_PX)
-    score = ((corpus.labels - 1) / 2).astype(np.float32)
-    return replace(blank(made.crops, made.found), score=score, subjects=corpus.subjects, colour=corpus.colour)
+def from_noxi_features(folder: Path, split: str, rate_hz: float) -> Samples:
+    """Concepts and engagement from the OpenFace streams; there are no pictures, so the crops have no pixels."""
+    moments = list(track(noxi.moments(folder, split, rate_hz), "moments"))
+    if not moments:
+        raise DataError(f"{folder}: no labelled moment with a face in split {split!r}")
+    samples = blank(np.zeros((len(moments), 0, 0), np.uint8), np.ones(len(moments), bool))
+    return replace(
+        samples,
+        concepts=np.stack([each.activations for each in moments]),
+        weights=np.stack([each.weights for each in moments]),
+        score=np.array([each.score for each in moments], np.float32),
+        subjects=np.array([each.person.subject for each in moments], np.int64),
+        names=np.array([f"{each.person.session}/{each.person.role}@{each.time_s:.3f}" for each in moments]),
+    )
+
+
+def from_cmose(folder: Path, split: str) -> Samples:
+    """Mean concepts and engagement of every clip; there are no pictures, so the crops have no pixels."""
+    clips = cmose.load(folder, split)
+    means = [cmose.mean_concepts(table) for _, table in track(cmose.tables(clips), "clips", len(clips))]
+    weights = np.stack([weight for _, weight in means])
+    samples = blank(np.zeros((len(clips), 0, 0), np.uint8), np.asarray(weights.any(1)))
+    return replace(
+        samples,
+        concepts=np.stack([mean for mean, _ in means]),
+        weights=weights,
+        score=np.array([cmose.task().score(clip.level) for clip in clips], np.float32),
+        subjects=np.array([clip.subject for clip in clips], np.int64),
+        names=np.array([clip.name for clip in clips]),
+    )
 
 
 def from_renders(path: Path) -> Samples:
@@ -55,7 +115,7 @@ def from_renders(path: Path) -> Samples:
         pictures, concepts, names = list(file["images"]), file["concepts"], tuple(file["names"].tolist())
     if names != NAMES:
         raise DataError(f"{path} was rendered for other concepts; run python -m training.synthetic.generate again")
-    made = cut_crops(detector(), pictures, ferplus.POINT_SHARES, CROP_PX, MARGIN_PX)
+    made = cut_crops(detector(), pictures, POINT_SHARES, CROP_PX, MARGIN_PX)
     samples = blank(made.crops, made.found)
     return replace(samples, concepts=concepts, weights=np.ones_like(concepts)).take(made.found)
 
@@ -65,16 +125,42 @@ def _write(samples: Samples, out: Path) -> None:
     print(f"{out}: {len(samples)} crops, face found in {samples.found.mean():.2%}")
 
 
-@app.command("ferplus")
-def _ferplus(source: Source, out: Out, split: Annotated[str, typer.Option(help="train, valid or test")]) -> None:
-    """FER+ npz."""
-    _write(from_ferplus(source, split), out)
+def _split(row: Dataset, split: str) -> str:
+    if split or len(row.splits) == 1:
+        return split or row.splits[0]
+    raise DataError(f"{row.title} has the splits {', '.join(row.splits)}; say which with --split")
 
 
-@app.command("wacv2016")
-def _wacv2016(source: Source, out: Out) -> None:
-    """WACV 2016 folder with 1/, 2/, 3/."""
-    _write(from_wacv2016(source), out)
+def _command(name: str, row: Dataset) -> Callable[..., None]:
+    """The command of a data set."""
+
+    def command(
+        source: Source,
+        out: Out,
+        split: Split = "",
+        rate: Rate = 0.0,
+        cache: Cache = CACHE,
+        skip_broken: SkipBroken = False,
+        features: Features = False,
+    ) -> None:
+        chosen, rate_hz = _split(row, split), rate or row.rate_hz
+        if features and name != "noxi":
+            raise DataError(f"--features is for noxi; {row.title} has pictures")
+        if row.load is None:
+            _write(from_cmose(source, chosen), out)
+        elif features:
+            _write(from_noxi_features(source, chosen, rate_hz), out)
+        else:
+            told = prepare(row.load(source, chosen, rate_hz), out, How(cache, skip_broken))
+            print("\n".join(told))
+
+    frames = f" {row.rate_hz:g} frame of each second unless --rate says otherwise." if row.is_video else ""
+    command.__doc__ = f"{row.title}. Splits: {', '.join(row.splits)}.{frames} From {row.source}: {row.terms}."
+    return command
+
+
+for _name, _row in DATASETS.items():
+    app.command(_name)(_command(_name, _row))
 
 
 @app.command("renders")
@@ -83,8 +169,37 @@ def _renders(source: Source, out: Out) -> None:
     _write(from_renders(source), out)
 
 
-if __name__ == "__main__":
+@app.command("labels-csv")
+def _labels(
+    prepared: Annotated[Path, typer.Argument(help="a prepared file")],
+    labels: Annotated[Path, typer.Argument(help="a CSV of OpenFace, Py-Feat or pipeline.export, or a folder of them")],
+    out: Out,
+    angles: Annotated[Angles, typer.Option(help="unit of Py-Feat's head angles")] = "auto",
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="pictures may be without labels")] = False,
+) -> None:
+    """Lay AU labels of another program over prepared crops; train on the result with teacher = ""."""
+    laid = lay_over(load(prepared), read_tables(labels, angles), allow_missing=allow_missing)
+    _write(laid, out)
+    print(
+        f"labelled concepts: {', '.join(name for name, on in zip(NAMES, np.asarray(laid.weights.any(0)), strict=True) if on)}"
+    )
+
+
+@app.command("check-splits")
+def _check(files: Annotated[list[Path], typer.Argument(help="prepared files, one a split")]) -> None:
+    """Fail if a subject is in two of the files."""
+    check_disjoint({str(path): load(path).subjects for path in files})
+    print("no subject is in two of these files")
+
+
+def main() -> None:
+    """Command line; a mistake is one line and exit code 2."""
     try:
         app()
     except DataError as error:
-        raise SystemExit(f"error: {error}") from error
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()

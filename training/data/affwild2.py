@@ -29,8 +29,8 @@ def load(folder: Path, split: str, rate_hz: float) -> Corpus:
 
     Raises DataError naming a missing folder, a video without pictures, a bad line or a video in two splits.
     """
-    wanted = annotations(folder, pick(split, SPLITS, "Aff-Wild2"))
-    others = [path.stem for other in SPLITS if other != split for path in annotations(folder, other)]
+    wanted = label_files(folder, pick(split, SPLITS, "Aff-Wild2"))
+    others = [path.stem for other in SPLITS if other != split for path in label_files(folder, other)]
     shared = sorted({path.stem for path in wanted} & set(others))
     if shared:
         raise DataError(f"Aff-Wild2: video {shared[0]} is labelled in two splits")
@@ -57,7 +57,7 @@ def load(folder: Path, split: str, rate_hz: float) -> Corpus:
     return Corpus("Aff-Wild2", split, Expressions(CLASSES), tuple(items), POINT_SHARES, left_out=left_out)
 
 
-def annotations(folder: Path, split: str) -> list[Path]:
+def label_files(folder: Path, split: str) -> list[Path]:
     """The label file of every video of a split."""
     patterns = ("EXPR_*_Challenge", "*/EXPR_*_Challenge", "*/*/EXPR_*_Challenge")
     tracks = sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_dir())

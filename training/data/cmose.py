@@ -3,8 +3,8 @@
 Layout, as public code reads it: final_data_1.json {"videoV_S_personP": {"split": "train" | "unlabel" | "test",
 "label": ...}}, labels "Highly Disengage", "Disengage", "Engage", "Highly Engage"; and secondFeature/secondFeature/
 SAMPLE.csv with OpenFace's columns, a row a frame. "unlabel" is the validation part of the release, used as `valid`
-where its clips carry labels. A person is known within a video only, and the official splits are by clip, so that a person
-may be in two of them; `people_in_two_splits` says how many are.
+where its clips carry labels. A person is known within a video only, and the official splits are by clip, so that a
+person may be in two of them; `people_in_two_splits` says how many are.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Expressions:
         name = self.classes[label]
         if name not in EXPRESSIONS:
             return np.full(len(EXPRESSIONS), np.nan, np.float32)
-        return np.eye(len(EXPRESSIONS), dtype=np.float32)[EXPRESSIONS.index(name)]
+        return np.array([float(each == name) for each in EXPRESSIONS], np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,13 +61,12 @@ def lay_over(samples: Samples, tables: Mapping[str, FeatureTable], *, allow_miss
         raise DataError(f"labels for {strange[0]!r}: no such picture was prepared ({len(strange)} in all)")
     concepts, weights = np.zeros_like(samples.concepts), np.zeros_like(samples.weights)
     for row, (stem, name) in enumerate(zip(stems, samples.names, strict=True)):
-        table = tables.get(stem)
-        at = None if table is None else _row_for(table, str(name))
-        if table is None or at is None:
-            if not allow_missing:
-                raise DataError(f"{name}: has no AU labels (--allow-missing leaves such pictures without)")
-            continue
-        concepts[row], weights[row] = table.activations[at], table.weights[at]
+        own = tables.get(stem)
+        at = None if own is None else _row_for(own, str(name))
+        if own is not None and at is not None:
+            concepts[row], weights[row] = own.activations[at], own.weights[at]
+        elif not allow_missing:
+            raise DataError(f"{name}: has no AU labels (--allow-missing leaves such pictures without)")
     return replace(samples, concepts=concepts, weights=weights)
 
 
