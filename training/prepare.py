@@ -180,9 +180,8 @@ def _labels(
     """Lay AU labels of another program over prepared crops; train on the result with teacher = ""."""
     laid = lay_over(load(prepared), read_tables(labels, angles), allow_missing=allow_missing)
     _write(laid, out)
-    print(
-        f"labelled concepts: {', '.join(name for name, on in zip(NAMES, np.asarray(laid.weights.any(0)), strict=True) if on)}"
-    )
+    labelled = [name for name, weight in zip(NAMES, laid.weights.sum(0), strict=True) if weight > 0]
+    print(f"labelled concepts: {', '.join(labelled)}")
 
 
 @app.command("check-splits")
