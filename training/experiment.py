@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from training.agcm.backbones import BACKBONES
+
 
 class ExperimentError(ValueError):
     """The experiment file is wrong; one line that names the key."""
@@ -20,6 +22,17 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     teacher: str = ""
     share: float = 1.0
     concepts: float = 1.0
+
+
+class BackboneSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """kind: a row of BACKBONES. weights: published weights to start from, "" for none."""
+
+    kind: str = "efficientnet-lite0"
+    weights: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in BACKBONES:
+            raise ValueError(f"unknown backbone {self.kind!r}; there are {', '.join(BACKBONES)}")
 
 
 class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,7 +51,7 @@ class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """name: run folder under runs/. backbone: ImageNet weights, or init: a run's weights to go on from.
+    """name: run folder under runs/. backbone: kind and first weights, or init: a run's weights to go on from.
     scale_from: teacher file whose quantiles scale every teacher. expression, concept, map, score: loss weights.
     learning_rate: peak of one cosine with warm-up. ema: decay of the averaged weights, which are what is exported.
     freeze_backbone: train concepts and heads only. exclude_subjects: of the engagement corpus.
@@ -50,7 +63,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     valid: tuple[Source, ...]
     phases: tuple[Phase, ...]
     scale_from: str
-    backbone: str = ""
+    backbone: BackboneSpec = BackboneSpec()
     init: str = ""
     seed: int = 1
     embedding: int = 16

@@ -37,8 +37,9 @@ class Run:
     def __init__(self, experiment: Experiment, folder: Path) -> None:
         self.experiment, self.folder, self.number = experiment, folder, 0
         config = AgcmConfig(
-            len(NAMES), 1 + len(EXPRESSIONS), experiment.embedding, deep_channels=experiment.deep_channels
-        )
+            len(NAMES), 1 + len(EXPRESSIONS), experiment.embedding, deep_channels=experiment.deep_channels,
+            backbone=experiment.backbone.kind,
+        )  # fmt: skip
         torch.manual_seed(experiment.seed)
         # Channels last is what the depthwise backward pass and the bf16 kernels want.
         self.model = Agcm(config)
@@ -87,14 +88,14 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 def _start(model: Agcm, experiment: Experiment) -> None:
     """Fill a fresh model from the files of the experiment. Raises ExperimentError if they do not fit it."""
-    if experiment.backbone:
-        path = Path(experiment.backbone)
+    if experiment.backbone.weights:
+        path, kind = Path(experiment.backbone.weights), experiment.backbone.kind
         if not path.is_file():
-            raise ExperimentError(f"ImageNet weights not found: {path} (training/agcm/backbone.py names them)")
+            raise ExperimentError(f"weights of the backbone not found: {path} (docs/training.md, step 2, names them)")
         try:
-            model.backbone.load_imagenet(path)
-        except (KeyError, RuntimeError) as error:
-            raise ExperimentError(f"{path} holds no weights of EfficientNet-Lite0") from error
+            model.backbone.load(path)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ExperimentError(f"{path} holds no weights of {kind}: {str(error).splitlines()[0]}") from error
     if experiment.init:
         try:
             model.load_state_dict(load_weights(Path(experiment.init)))

@@ -61,7 +61,7 @@ def test_every_published_tensor_of_the_features_finds_its_place(
 ) -> None:
     backbone = LumaEfficientNetLite0(deep_channels)
     lateral = {name: value.clone() for name, value in backbone.state_dict().items() if name.startswith("lateral")}
-    backbone.load_imagenet(saved(checkpoint, tmp_path))
+    backbone.load(saved(checkpoint, tmp_path))
     own = backbone.state_dict()
     blocks = 16 if deep_channels else 11
     used = [name for name in checkpoint if name.startswith("_blocks") and int(name.split(".")[1]) < blocks]
@@ -76,7 +76,7 @@ def test_every_published_tensor_of_the_features_finds_its_place(
 
 def test_a_luma_plane_is_a_grey_picture(checkpoint: dict[str, Tensor], tmp_path: Path) -> None:
     backbone = LumaEfficientNetLite0(0)
-    backbone.load_imagenet(saved(checkpoint, tmp_path))
+    backbone.load(saved(checkpoint, tmp_path))
     luma = torch.randn(2, 1, 16, 16)
     grey = F.conv2d(luma.expand(-1, 3, -1, -1), checkpoint["_conv_stem.weight"], stride=2, padding=1)
     torch.testing.assert_close(backbone.stem[0](luma), grey, atol=1e-4, rtol=1e-4)
@@ -86,7 +86,7 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused_by_name(checkpoint: dict[st
     lacking = dict(checkpoint)
     del lacking["_blocks.7._bn1.bias"]
     with pytest.raises(KeyError, match=r"_blocks\.7\._bn1\.bias"):
-        LumaEfficientNetLite0(0).load_imagenet(saved(lacking, tmp_path))
+        LumaEfficientNetLite0(0).load(saved(lacking, tmp_path))
 
 
 @pytest.mark.parametrize(("deep_channels", "channels"), [(0, 112), (96, 208)])

@@ -170,7 +170,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_the_last_good_state(
         ({"scale_from": '"gone.npz"'}, r"teacher labels not found: gone\.npz"),
         ({"ict": '"gone.npz"'}, r"gone\.npz: not the ICT-FaceKit light model"),
         ({"init": '"gone.pt"'}, r"weights not found: gone\.pt"),
-        ({"backbone": '"gone.pth"'}, r"ImageNet weights not found: gone\.pth"),
+        ({"backbone": '{weights = "gone.pth"}'}, r"weights of the backbone not found: gone\.pth"),
+        ({"backbone": '{kind = "vgg"}'}, r"unknown backbone 'vgg'; there are efficientnet-lite0, .*`\$\.backbone`"),
     ],
 )
 def test_a_wrong_experiment_is_one_clear_line(
@@ -185,8 +186,8 @@ def test_weights_of_another_configuration_are_no_start(
 ) -> None:
     run = Run(load(write_experiment(tmp_path, face)), tmp_path)
     run.save()
-    backbone = write_experiment(tmp_path / "b", face, backbone=f'"{tmp_path}/weights.pt"')
-    assert "weights.pt holds no weights of EfficientNet-Lite0" in told(backbone, tmp_path / "runs", capsys)
+    backbone = write_experiment(tmp_path / "b", face, backbone=f'{{weights = "{tmp_path}/weights.pt"}}')
+    assert "weights.pt holds no weights of efficientnet-lite0" in told(backbone, tmp_path / "runs", capsys)
     path = write_experiment(tmp_path, face, init=f'"{tmp_path}/weights.pt"', embedding="5")
     assert "weights.pt belongs to another configuration" in told(path, tmp_path / "runs", capsys)
 

@@ -81,7 +81,7 @@ class LumaEfficientNetLite0(nn.Module):
         deep = F.interpolate(self.lateral(self.deep(fine)), size=fine.shape[-2:], mode="bilinear")
         return torch.cat([fine, F.relu6(deep)], dim=1)
 
-    def load_imagenet(self, path: Path) -> None:
+    def load(self, path: Path) -> None:
         """Fill everything but the lateral layer from the published checkpoint. Raises KeyError if one is missing."""
         source = torch.load(path, map_location="cpu", weights_only=True)
         own = self.state_dict()

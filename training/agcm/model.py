@@ -20,14 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.agcm.backbone import LumaEfficientNetLite0
+from training.agcm.backbones import BACKBONES
 
 
 @dataclass(frozen=True, slots=True)
 class AgcmConfig:
     """concepts: K. embedding: m, length of c+ and c-. attention_heads: H. outputs: score and expression columns.
 
-    squeeze: reduction of channel attention. deep_channels: see LumaEfficientNetLite0. randint: probability with
+    squeeze: reduction of channel attention. backbone, deep_channels: see BACKBONES. randint: probability with
     which a training batch replaces a concept's activation by its label (RandInt, Espinosa Zarlenga et al. 2022).
     """
 
@@ -39,6 +39,7 @@ class AgcmConfig:
     deep_channels: int = 96
     randint: float = 0.25
     head_dropout: float = 0.1
+    backbone: str = "efficientnet-lite0"
 
 
 class AgcmOutput(NamedTuple):
@@ -91,7 +92,7 @@ class Agcm(nn.Module):
     def __init__(self, config: AgcmConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = LumaEfficientNetLite0(config.deep_channels)
+        self.backbone = BACKBONES[config.backbone](config.deep_channels)
         d, k, m = self.backbone.channels, config.concepts, config.embedding
         reduced = d // config.squeeze
         self.attention = SpatialAttention(d, k, config.attention_heads)
