@@ -1,5 +1,7 @@
 """Measure an exported model: `python -m training.evaluate --dataset ferplus --data FILE --split valid`.
 
+Any data set of training.data.datasets that has pictures; --results keeps the figures for training.reproduce.
+
 Runs the very file that ships, through the detector, the alignment, the luma crop, the engine and the readout of the
 live path. The labels of a picture never reach the model. A picture in which no face is found is not left out: its crop
 is taken where faces lie on average in that corpus, and figures are given with and without those pictures.
@@ -7,6 +9,8 @@ is taken where faces lie on average in that corpus, and figures are given with a
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,11 +25,17 @@ from engines.preprocess import to_tensor
 from engines.spec import CropSpec, HeadSpec, Manifest, ManifestError, load_model_file
 from training.concepts import EXPRESSIONS
 from training.data import ferplus, wacv2016
+from training.data.corpus import Levels
+from training.data.datasets import DATASETS
 from training.data.pictures import Crops, DataError, cut_crops
+from training.measure import Model, measure
 from training.metrics import classes_of
 from training.reports import GroupFigures, Report, classification, engagement, show, write
+from training.results import Origin, results_of, write_results
 
 Ints = npt.NDArray[np.int64]
+Name = Literal["rafdb", "affectnet7", "affectnet8", "affwild2", "noxi", "daisee", "engagenet", "cmose", "ferplus",
+               "wacv2016"]  # fmt: skip
 ENGAGEMENT_CLASSES = ("disengaged", "engaged", "very engaged")
 _BATCH = 16
 _RULE = "no face found: crop at the corpus' mean face place"
@@ -93,6 +103,24 @@ def evaluate_wacv2016(model: tuple[Engine, Engine], folder: Path) -> Report:
     return _report(("wacv2016", "all"), engine, made, protocol, groups)
 
 
+def evaluate_any(
+    model: tuple[Engine, Engine], name: Name, path: Path, split: str, rate_hz: float, cuts: tuple[float, ...]
+) -> Report:
+    """Any data set with pictures; see training.measure. Raises DataError where the release holds none."""
+    row = DATASETS[name]
+    if row.load is None:
+        raise DataError(f"{row.title} is released without pictures; this model reads pictures")
+    detector, engine = model
+    crop, heads = parts_of(engine.manifest)
+
+    def answer(crops: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        readouts = answers(engine, crops)
+        return np.array([each.score for each in readouts]), np.stack([each.expressions for each in readouts])
+
+    corpus = row.load(path, split or row.measured, rate_hz or row.rate_hz)
+    return measure(Model(detector, engine, crop, heads, answer), corpus, cuts)
+
+
 def groups_of(found: npt.NDArray[np.bool_], colour: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[np.bool_]]:
     """Groups of WACV pictures that figures are given for; colour is a confound of the corpus, so grey stands alone."""
     return {"all": np.ones(len(found), bool), "face found": found, "grey": ~colour, "grey, face found": ~colour & found}
@@ -108,23 +136,59 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def main(
-    dataset: Annotated[Literal["ferplus", "wacv2016"], typer.Option(help="corpus")],
-    data: Annotated[Path, typer.Option(help="ferplus: the npz; wacv2016: the folder with 1/, 2/ and 3/")],
+    dataset: Annotated[Name, typer.Option(help="data set")],
+    data: Annotated[Path, typer.Option(help="its folder in the official layout; ferplus: the npz")],
     model: Annotated[str, typer.Option(help="a folder under models/")] = "agcm-live",
-    split: Annotated[str, typer.Option(help="ferplus: train, valid or test")] = "valid",
+    split: Annotated[str, typer.Option(help="default: the one that published figures are of; ferplus: valid")] = "",
     engine: Annotated[str, typer.Option(help="onnxruntime or openvino (fp32)")] = "onnxruntime",
+    rate: Annotated[float, typer.Option(min=0.0, help="frames of each second of a video; 0: the data set's own")] = 0.0,
+    cuts: Annotated[str, typer.Option(help="score thresholds between levels, for example 0.2,0.4,0.7")] = "",
     json: Annotated[Path | None, typer.Option(help="also write the figures here")] = None,
+    results: Annotated[Path | None, typer.Option(help="folder to keep the figures in for training.reproduce")] = None,
+    system: Annotated[str, typer.Option(help="with --results: what the model is, for example agcm or cbm-joint")] = "",
+    embedding: Annotated[int, typer.Option(min=0, help="with --results: size of a concept's embedding")] = 0,
 ) -> None:
-    """Accuracy, macro-F1, recall per class; for engagement also r, AUC(disengaged) and CCC."""
+    """Accuracy, macro-F1, recall per class; for engagement also r, AUC(lowest level) and CCC."""
     try:
+        origin = _origin(dataset, system, embedding, kept=results is not None)
+        limits = _limits(cuts, dataset)
         opened = open_model(model, engine)
-        report = evaluate_ferplus(opened, data, split) if dataset == "ferplus" else evaluate_wacv2016(opened, data)
+        if dataset == "ferplus":
+            report = evaluate_ferplus(opened, data, split or "valid")
+        elif dataset == "wacv2016":
+            report = evaluate_wacv2016(opened, data)
+        else:
+            report = evaluate_any(opened, dataset, data, split, rate, limits)
+        show(report)
+        if json is not None:
+            write(report, json)
+        if results is not None:
+            print(write_results(results, results_of(report, origin)))
     except (DataError, ManifestError, EngineError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-    show(report)
-    if json is not None:
-        write(report, json)
+
+
+def _origin(dataset: Name, system: str, embedding: int, *, kept: bool) -> Origin:
+    """What the figures are of. Raises DataError if they are to be kept and nobody says what the model is."""
+    if kept and not system:
+        raise DataError("--results needs --system, and --embedding where the model has embeddings")
+    return Origin(dataset, system, embedding, shlex.join(["python", "-m", "training.evaluate", *sys.argv[1:]]))
+
+
+def _limits(text: str, dataset: Name) -> tuple[float, ...]:
+    """Thresholds from the command line. Raises DataError unless they rise and are as many as the levels need."""
+    if not text:
+        return ()
+    task = DATASETS[dataset].task
+    needed = len(task.cuts) if isinstance(task, Levels) and dataset != "wacv2016" else 0
+    try:
+        limits = tuple(float(each) for each in text.split(","))
+    except ValueError as error:
+        raise DataError(f"--cuts {text!r}: not numbers with commas between them") from error
+    if len(limits) != needed or list(limits) != sorted(set(limits)):
+        raise DataError(f"--cuts {text!r}: {dataset} takes {needed} rising thresholds")
+    return limits
 
 
 if __name__ == "__main__":

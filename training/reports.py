@@ -20,13 +20,13 @@ Ints = npt.NDArray[np.int64]
 class GroupFigures(msgspec.Struct, frozen=True):
     """Figures of one group; None where a figure does not exist for the corpus or the group.
 
-    recall: per class name. r, ccc: of the score with the label in [0, 1]. auc: disengaged against the rest.
+    recall: per class name. r, ccc: of the score with the label in [0, 1]. auc: the lowest level against the rest.
     """
 
     group: str
     pictures: int
-    accuracy: float
-    macro_f1: float
+    accuracy: float | None
+    macro_f1: float | None
     recall: dict[str, float]
     r: float | None = None
     auc: float | None = None
@@ -56,13 +56,18 @@ def classification(group: str, truth: Ints, answer: Ints, names: tuple[str, ...]
 
 def engagement(group: str, score: Real, truth: Ints, answer: Ints, names: tuple[str, ...]) -> GroupFigures:
     """Classification figures, and those of the score itself against the label (0, 0.5, 1)."""
+    return ordinal(group, score, truth / 2.0, truth, answer, names)
+
+
+def ordinal(group: str, score: Real, label: Real, truth: Ints, answer: Ints, names: tuple[str, ...]) -> GroupFigures:
+    """Classification figures of levels, and those of the score itself against the label on [0, 1]."""
     plain = classification(group, truth, answer, names)
-    label, disengaged = truth / 2.0, truth == 0
-    both = 0 < disengaged.sum() < len(disengaged)
+    lowest = truth == 0
+    both = 0 < lowest.sum() < len(lowest)
     return msgspec.structs.replace(
         plain,
         r=pearson(score, label),
-        auc=float(roc_auc_score(disengaged, -score)) if both else None,
+        auc=float(roc_auc_score(lowest, -score)) if both else None,
         ccc=ccc(score, label),
     )
 
