@@ -14,7 +14,7 @@ from rich.progress import track
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from training.explain.answers import F64, Ints, by_size
-from training.explain.deletion import Curve, curve_of, mirrored, random_orders
+from training.explain.deletion import Curve, curve_of, mirrored, random_orders, surprise_of
 
 Predict = Callable[[F64], F64]
 """[M, K] activations -> [M, C] outputs."""
@@ -32,7 +32,13 @@ def classifier(x: F64, classes: Ints, seed: int) -> Predict:
     """Boosted trees for classes 0..C - 1, all of which occur; their logits."""
     trees = HistGradientBoostingClassifier(max_iter=_TREES // 2, max_leaf_nodes=_LEAVES, random_state=seed)
     trees.fit(x, classes)
-    return lambda rows: np.asarray(trees.decision_function(rows))
+
+    def logits(rows: F64) -> F64:
+        found = np.asarray(trees.decision_function(rows))
+        # Of two classes scikit-learn gives the second one's logit alone.
+        return found if found.ndim == 2 else np.stack([-found, found], axis=1)
+
+    return logits
 
 
 def column(predict: Predict, x: F64, columns: Ints) -> F64:
@@ -68,12 +74,17 @@ def path(predict: Predict, x: F64, reference: F64, columns: Ints, order: Ints, i
 
 
 def curves(predict: Predict, x: F64, reference: F64, columns: Ints, head: str, seed: int,
-           groups: Ints | None = None) -> list[Curve]:  # fmt: skip
-    """Deletion and insertion by SHAP, by activation and at random."""
+           groups: Ints | None = None) -> tuple[list[Curve], float | None]:  # fmt: skip
+    """Deletion and insertion by SHAP, by activation and at random; and how far SHAP's values foretell deletions at
+    random, see faithful.BoxFigures. Nothing for trees that found nothing to learn: they always answer the same."""
     values = shapley(predict, x, reference, columns, PERMUTATIONS, seed)
     orders = {"SHAP": [by_size(values)], "activation": [by_size(x)], "random": random_orders(len(x), x.shape[1], seed)}
     full = column(predict, x, columns)
     empty = column(predict, np.tile(reference, (len(x), 1)), columns)
+    if np.allclose(full, empty):
+        return [], None
+    blind = orders["random"][0]
+    surprise = surprise_of(path(predict, x, reference, columns, blind) - empty[:, None], values, blind)
     found = []
     for name, several in orders.items():
         gone = [path(predict, x, reference, columns, order) - empty[:, None] for order in several]
@@ -82,4 +93,4 @@ def curves(predict: Predict, x: F64, reference: F64, columns: Ints, head: str, s
             measured = curve_of(np.mean(np.abs(parts), axis=0), full - empty, groups)
             shown = mirrored(*measured) if test == "insertion" else measured
             found.append(Curve("black box", head, "mean", test, name, *shown))
-    return found
+    return found, surprise

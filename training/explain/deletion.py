@@ -44,6 +44,12 @@ def additive(effects: F64, order: Ints) -> F64:
     return np.asarray(total - np.concatenate([np.zeros_like(total), taken], axis=1))
 
 
+def surprise_of(left: F64, effects: F64, order: Ints) -> float:
+    """How far what is left [N, K + 1] after the deletions of an order lies from what the effects [N, K] foretell."""
+    whole = np.abs(left[:, 0]).mean()
+    return float(np.abs(left - additive(effects, order)).mean() / whole) if whole > 0 else 0.0
+
+
 def curve_of(left: F64, whole: F64, groups: Ints | None = None) -> tuple[tuple[float, ...], Estimate]:
     """Means of |left| [N, K + 1] in units of the mean of |whole| [N], and the area below; see intervals for groups."""
     values = np.abs(left).mean(axis=0) / np.abs(whole).mean()
@@ -103,6 +109,18 @@ def find(curves: tuple[Curve, ...], *key: str) -> Curve | None:
     return None
 
 
+def _switched_off(curves: tuple[Curve, ...], head: str) -> str:
+    """What came out where concepts become inactive."""
+    named = {order: find(curves, "AGCM", head, "inactive", "deletion", order)
+             for order in ("contribution", "activation", "switching off")}  # fmt: skip
+    areas = {order: curve.area for order, curve in named.items() if curve is not None}
+    if len(areas) < len(named):
+        return ""
+    best = min(areas, key=lambda order: areas[order].value)
+    listed = ", ".join(f"by {order} {area.text()}" for order, area in areas.items())
+    return f" With concepts made inactive instead, the smallest area is that by {best} ({listed})."
+
+
 def said(curves: tuple[Curve, ...]) -> str:
     """What came out."""
     parts = []
@@ -118,8 +136,8 @@ def said(curves: tuple[Curve, ...]) -> str:
             f"{head}: deletion by contribution leaves an area of {own.area.text()}, {verdict} "
             f"(activation {activation.area.text()}, random {chance.area.text()})"
         )
-        box = find(curves, "black box", head, "mean", "deletion", "SHAP")
-        if box is not None:
-            text += f"; the black box with SHAP leaves {box.area.text()}"
-        parts.append(text + ".")
+        box, blind = (find(curves, "black box", head, "mean", "deletion", order) for order in ("SHAP", "random"))
+        if box is not None and blind is not None:
+            text += f"; the black box leaves {box.area.text()} with SHAP and {blind.area.text()} at random"
+        parts.append(f"{text}.{_switched_off(curves, head)}")
     return " ".join(parts)

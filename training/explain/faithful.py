@@ -10,7 +10,7 @@ import numpy as np
 from engines.spec import HeadSpec
 from training.explain import blackbox
 from training.explain.answers import F64, Answers, Ints, by_size, contributions, outputs, shares
-from training.explain.deletion import Curve, averaged, logits_kept, model_curves, random_orders
+from training.explain.deletion import Curve, averaged, logits_kept, model_curves, random_orders, surprise_of
 from training.explain.material import Material
 from training.metrics import pearson
 
@@ -18,13 +18,20 @@ SCORE, EXPRESSION = "engagement score", "expression logit"
 
 
 class BoxFigures(msgspec.Struct, frozen=True):
-    """How well the black box does its task beside the model, on the explained pictures. figure: its name."""
+    """How well the black box does its task beside the model, on the explained pictures. figure: its name.
+
+    surprise: how far the answer of the black box after random deletions lies from what its SHAP values foretell, mean
+    over pictures and steps, in units of the mean distance of its answer from its reference; None if the box found
+    nothing to learn. model_surprise: the same for the model and its contributions.
+    """
 
     head: str
     figure: str
     black_box: float
     model: float
     trained_on: int
+    surprise: float | None
+    model_surprise: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,8 @@ def of_model(answers: Answers, heads: HeadSpec, columns: Ints, head: str, seed: 
     orders = orders_of(answers, contributed, seed)
     turned_off = column_of(shares(answers) - answers.inactive, columns)
     found = model_curves(contributed, orders, (head, "mean"), groups)
+    # A contribution is counted from the mean. What switching off takes is another number, which is exact as well.
+    orders |= {"switching off": [by_size(turned_off)]}
     return found + model_curves(turned_off, orders, (head, "inactive"), groups)
 
 
@@ -68,7 +77,7 @@ def with_kept(found: list[Curve], answers: Answers, heads: HeadSpec, columns: In
     references = {"mean": mean, "inactive": answers.inactive[:, :, 1:]}
     done = []
     for curve in found:
-        if curve.test == "deletion":
+        if curve.test == "deletion" and curve.order in orders:
             several = orders[curve.order]
             kept = averaged([logits_kept(given, references[curve.reference], order, bias) for order in several])
             curve = msgspec.structs.replace(curve, kept=kept)
@@ -83,11 +92,12 @@ def of_score(explained: Material, heads: HeadSpec, fit: Fit, seed: int) -> tuple
     found = of_model(explained.answers, heads, columns, SCORE, seed, groups)
     predict = blackbox.regressor(fit.activation, fit.target, seed)
     x = explained.answers.activation
-    found += blackbox.curves(predict, x, fit.activation.mean(axis=0), columns, SCORE, seed, groups)
+    box, surprise = blackbox.curves(predict, x, fit.activation.mean(axis=0), columns, SCORE, seed, groups)
     label = explained.samples.score
     own = outputs(explained.answers, heads)[:, 0]
     r = (pearson(predict(x)[:, 0], label), pearson(own, label))
-    return found, BoxFigures(SCORE, "r with the label", *r, len(fit.target))
+    own_surprise = model_surprise(explained.answers, heads, columns, seed)
+    return found + box, BoxFigures(SCORE, "r with the label", *r, len(fit.target), surprise, own_surprise)
 
 
 def of_expression(explained: Material, heads: HeadSpec, fit: Fit, seed: int) -> tuple[list[Curve], BoxFigures]:
@@ -100,7 +110,22 @@ def of_expression(explained: Material, heads: HeadSpec, fit: Fit, seed: int) -> 
     predict = blackbox.classifier(fit.activation, classes.astype(np.int64), seed)
     x = explained.answers.activation
     answered = predict(x).argmax(axis=1)
-    found += blackbox.curves(predict, x, fit.activation.mean(axis=0), answered, EXPRESSION, seed)
+    box, surprise = blackbox.curves(predict, x, fit.activation.mean(axis=0), answered, EXPRESSION, seed)
     truth = explained.samples.votes.argmax(axis=1)
     right = (float((present[answered] == truth).mean()), float((columns - 1 == truth).mean()))
-    return found, BoxFigures(EXPRESSION, "accuracy", *right, len(fit.target))
+    own_surprise = model_surprise(explained.answers, heads, columns, seed)
+    return found + box, BoxFigures(EXPRESSION, "accuracy", *right, len(fit.target), surprise, own_surprise)
+
+
+def model_surprise(answers: Answers, heads: HeadSpec, columns: Ints, seed: int) -> float:
+    """Answers after random deletions, computed by the readout's sum, against what the contributions foretell."""
+    contributed = contributions(answers, heads)
+    own = column_of(contributed, columns)
+    order = random_orders(len(own), own.shape[1], seed)[0]
+    rows, base = np.arange(len(own)), np.asarray(heads.base)[columns]
+    now, steps = contributed.copy(), []
+    for step in range(order.shape[1] + 1):
+        steps.append((np.asarray(heads.base) + now.sum(axis=1))[rows, columns] - base)
+        if step < order.shape[1]:
+            now[rows, order[:, step]] = 0.0
+    return surprise_of(np.stack(steps, axis=1), own, order)

@@ -20,8 +20,9 @@ class Estimate(msgspec.Struct, frozen=True):
     high: float
 
     def text(self, digits: int = 2) -> str:
-        """Such as "0.41 (0.38–0.44)"."""
-        return f"{self.value:.{digits}f} ({self.low:.{digits}f}–{self.high:.{digits}f})"
+        """Such as "0.41 (0.38–0.44)", with a true minus sign, and with "to" where a minus would meet the dash."""
+        between = "–" if self.low >= 0 else " to "
+        return f"{self.value:.{digits}f} ({self.low:.{digits}f}{between}{self.high:.{digits}f})".replace("-", "−")
 
     def percent(self, digits: int = 0) -> str:
         """The same times 100."""

@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import cv2
 import msgspec
 import numpy as np
 
 from engines.concept import intervene, read
 from engines.spec import HeadSpec
-from training.explain.answers import F64, Answers, Bools, Ints, by_size, contributions, outputs, shuffled
+from training.explain.answers import F64, U8, Answers, Bools, Ints, by_size, contributions, outputs, shuffled
 from training.explain.faithful import column_of
 from training.explain.intervals import Estimate, mean
 from training.explain.material import Material
 
 _CHECKED = 50
+BLUR_PX = 5.0
 
 
 class Intervention(msgspec.Struct, frozen=True):
@@ -82,6 +84,11 @@ def measure(material: Material, heads: HeadSpec, task: Task, seed: int) -> list[
             change = mean(rated[-1] - rated[0], task.groups)
             found.append(Intervention(task.head, task.figure, told, name, len(p), curve, change))
     return found
+
+
+def blurred(crops: U8) -> U8:
+    """The crops [N, S, S] as a camera out of focus would see them: the model then has something to be corrected in."""
+    return np.stack([np.asarray(cv2.GaussianBlur(crop, (0, 0), BLUR_PX), np.uint8) for crop in crops])
 
 
 def with_truth(material: Material) -> Material:

@@ -137,11 +137,13 @@ def figures(model: str, trials: Sequence[Trial], names: Sequence[str]) -> tuple[
 def said(found: Sequence[Hiding]) -> str:
     """What came out, for each model."""
     parts = []
-    for model in dict.fromkeys(each.model for each in found):
+    models = list(dict.fromkeys(each.model for each in found))
+    for model in models:
+        whose = f"{model}: hiding" if len(models) > 1 else "Hiding"
         rows = {each.map: each for each in found if each.model == model and each.concept == "all"}
         own = rows["own"]
         rate = "" if own.rate is None else f"; it falls more than the other active concepts in {own.rate.percent()}"
-        parts.append(f"{model}: hiding a map's top cells takes {own.fall.text()} off the concept's activation{rate}.")
+        parts.append(f"{whose} a map's top cells takes {own.fall.text()} off the concept's activation{rate}.")
         for kind, name in (
             ("region", "a landmark-only map"),
             ("other", "another concept's map"),
@@ -151,5 +153,6 @@ def said(found: Sequence[Hiding]) -> str:
                 better = control.beaten.low > 0.5
                 worse = control.beaten.high < 0.5
                 verb = "beats" if better else "loses to" if worse else "is no better than"
-                parts.append(f"It {verb} {name} ({control.fall.text()}; own map better in {control.beaten.percent()}).")
+                share = control.beaten.percent()
+                parts.append(f"That {verb} {name} ({control.fall.text()}; its own map takes more in {share}).")
     return " ".join(parts)

@@ -29,7 +29,8 @@ BLUE, RED, GREEN, PINK, ORANGE, SKY, GREY = (
 )  # fmt: skip
 DPI = 110
 _ORDERS = {"contribution": (BLUE, "-"), "SHAP": (PINK, "-"), "activation": (ORANGE, "--"), "random": (GREY, ":"),
-           "uncertainty": (GREEN, "--")}  # fmt: skip
+           "uncertainty": (GREEN, "--"), "switching off": (GREEN, "-")}  # fmt: skip
+_ORDER_NAMES = {"random": "random order", "switching off": "by the effect of switching off"}
 _MAPS = {"own": BLUE, "region": GREEN, "other": ORANGE, "shuffled": GREY}
 MAP_NAMES = {"own": "its own map", "region": "landmark-only map", "other": "another concept's map",
              "shuffled": "shuffled cells"}  # fmt: skip
@@ -77,7 +78,7 @@ def deletion(path: Path, curves: Sequence[Curve]) -> None:
 def _curve(axes: Axes, curve: Curve) -> None:
     colour, _ = _ORDERS[curve.order]
     own = curve.system == "AGCM"
-    name = f"{'AGCM' if own else 'black box'}, by {curve.order}".replace("by random", "random order")
+    name = f"{curve.system}, {_ORDER_NAMES.get(curve.order, f'by {curve.order}')}"
     axes.plot(curve.values, color=colour, linestyle="-" if own else "--", linewidth=2 if own else 1.3, label=name)
 
 

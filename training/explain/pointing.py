@@ -15,7 +15,7 @@ from training.explain.renders import Placed
 
 SHOWN = 0.5
 NEAR_PX = 4.0
-_GRID_PX = 8
+_GRID_PX = 4
 
 
 class Pointing(msgspec.Struct, frozen=True):
@@ -69,10 +69,12 @@ def _figures(model: str, rows: F64, names: Sequence[str]) -> Iterable[Pointing]:
 def said(found: Sequence[Pointing]) -> str:
     """What came out."""
     parts = []
+    models = {each.model for each in found}
     for each in found:
         if each.concept == "all":
+            whose = f"{each.model}: the" if len(models) > 1 else "The"
             parts.append(
-                f"{each.model}: the peak lies on the moved skin in {each.hit.percent()} of {each.pictures} cases "
+                f"{whose} peak lies on the moved skin in {each.hit.percent()} of {each.pictures} cases "
                 f"(a fixed landmark region: {100 * each.region:.0f} %, anywhere in the crop: "
                 f"{100 * each.chance:.0f} %)."
             )

@@ -120,16 +120,22 @@ def _deletion(figures: Figures) -> Section:
         f"{box.head}: {box.figure} {box.black_box:.3f} (the model: {box.model:.3f}; fitted on {box.trained_on})"
         for box in figures.boxes
     )
+    foretold = " ".join(
+        f"{box.head}: what is left after random deletions lies {box.model_surprise:.0e} from what the contributions "
+        f"foretell, and {box.surprise:.2f} from what SHAP foretells of the black box."
+        for box in figures.boxes if box.surprise is not None
+    )  # fmt: skip
     return Section(
         "2. Deletion and insertion", "Does the answer hang on the concepts that are said to make it?",
         "deletion.png", ("what", "reference", "deletion area (low is good)", "insertion area (high is good)",
                          "same expression after 3"),
-        tuple(rows), deletion.said(figures.curves),
+        tuple(rows), f"{deletion.said(figures.curves)} {foretold}".strip(),
         ("A deleted concept takes its mean over the training pictures (contribution 0), or becomes inactive. Areas are "
          "in units of the mean distance of the answer from its reference. The model adds up, so that its insertion "
          "mirrors its deletion. Random: ten orders a picture. Engagement intervals draw people, not pictures.",
-         f"The black box is boosted trees on the same activations, explained by permutation SHAP. How well it does its "
-         f"task: {boxes}."),
+         "The black box is boosted trees on the same activations, explained by permutation SHAP against their mean. "
+         "Areas of two models differ also because one hangs on fewer concepts than the other: compare each with "
+         f"its own random order. How well the black box does its task: {boxes}."),
     )  # fmt: skip
 
 
@@ -146,7 +152,8 @@ def _interventions(figures: Figures) -> Section:
         ("Truth for photographs is the teacher's estimate, not FACS coding, and most concepts were learnt from it; AU6 "
          "and AU9, which it does not see, are never set. Renders have exact concepts but no label of either task, so "
          "no curve can be drawn for them. The contrary is one minus the truth. Uncertainty: activations nearest to .5 "
-         "first.",
+         "first. Blurred: by a Gaussian of "
+         f"{interventions.BLUR_PX:.0f} of 112 px; their truth is what the teacher said of the sharp picture.",
          f"engines.concept.intervene, which answers live, gives the same scores within {figures.live_difference:.0e}."),
     )  # fmt: skip
 
@@ -235,7 +242,8 @@ def _fairness(figures: Figures) -> Section:
             ordered = sorted(groups, key=lambda row: row.value.value)
             ends = ordered if own[0].figure == "error" else ordered[::-1]
             cells = [f"{each.group}: {each.value.text()}, n {each.pictures}" for each in (ends[0], ends[-1])]
-            rows.append((f"{corpus}, {factor}", str(len(groups)), *(cells if len(groups) > 1 else (cells[0], "–"))))
+            if len(groups) > 1 or factor == "all":
+                rows.append((f"{corpus}, {factor}", str(len(groups)), *(cells if len(groups) > 1 else (cells[0], "–"))))
     return Section(
         "7. Groups", "For whom, and for which pictures, is the model worse, as far as that is known?",
         "groups.png", ("what divides them", "groups", "best", "worst"), tuple(rows), fairness.said(figures.fairness),

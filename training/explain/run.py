@@ -125,15 +125,15 @@ def deletions(
     return [*curves, *others], [box, second]
 
 
-def interventions_of(corpora: Corpora, heads: HeadSpec, seed: int) -> tuple[list[interventions.Intervention], float]:
-    """Section 3, on every photograph of which the teacher says something."""
+def interventions_of(engine: Engine, corpora: Corpora, heads: HeadSpec,
+                     seed: int) -> tuple[list[interventions.Intervention], float]:  # fmt: skip
+    """Section 3, on every photograph of which the teacher says something; expressions also on blurred ones."""
     photographs = interventions.with_truth(corpora.expressions)
-    votes = photographs.samples.votes.argmax(axis=1)
-    task = interventions.Task(
-        "expression", "accuracy", 1 + outputs(photographs.answers, heads)[:, 1:].argmax(axis=1),
-        lambda given: (given[:, 1:].argmax(axis=1) == votes).astype(np.float64),
-    )  # fmt: skip
-    found = interventions.measure(photographs, heads, task, seed)
+    crops = interventions.blurred(photographs.crops)
+    spoilt = replace(photographs, crops=crops, answers=ask(engine, crops, "blurred photographs"))
+    found = []
+    for name, part in (("expression", photographs), ("expression, blurred pictures", spoilt)):
+        found += interventions.measure(part, heads, expression_task(name, part, heads), seed)
     people = interventions.with_truth(corpora.engagement)
     label = people.samples.score.astype(np.float64)
     task = interventions.Task(
@@ -143,6 +143,15 @@ def interventions_of(corpora: Corpora, heads: HeadSpec, seed: int) -> tuple[list
     found += interventions.measure(people, heads, task, seed)
     told = people.samples.concepts.astype(np.float64)
     return found, interventions.same_as_live(people.answers, heads, told, seed)
+
+
+def expression_task(name: str, part: Material, heads: HeadSpec) -> interventions.Task:
+    """Is the expression that of most votes? Ordered by the contributions to the one that is answered."""
+    votes = part.samples.votes.argmax(axis=1)
+    answered = 1 + outputs(part.answers, heads)[:, 1:].argmax(axis=1)
+    return interventions.Task(
+        name, "accuracy", answered, lambda given: (given[:, 1:].argmax(axis=1) == votes).astype(np.float64)
+    )
 
 
 def place_of(detector: Engine, path: Path, engine: Engine, count: int) -> Place | None:
@@ -238,7 +247,7 @@ def explain(asked: Request) -> Figures:
         answers = everything[0].answers.joined(*(part.answers for part in everything[1:]))
         added = sums.measure_all(file, crops, (engine, answers), asked.threads)
         curves, boxes = deletions(corpora, heads, size, asked.seed)
-        told, difference = interventions_of(corpora, heads, asked.seed)
+        told, difference = interventions_of(engine, corpora, heads, asked.seed)
         place = place_of(detector, asked.ict, engine, size.renders)
         hidden, pointed = maps_of(engine, corpora, place, size, asked.seed)
         if asked.ablation:

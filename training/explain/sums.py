@@ -69,7 +69,7 @@ def said(found: Sequence[SumFigures]) -> str:
     worst = max(ran, key=lambda each: each.published_max)
     holds = "holds" if worst.published_max <= LIMIT else "does NOT hold"
     text = (
-        f"The published sum {holds} on all {len(ran)} backends that run here: the largest difference over "
+        f"The published sum {holds} on {', '.join(each.backend for each in ran)}: the largest difference over "
         f"{ran[0].pictures} pictures is {worst.published_max:.1e} ({worst.backend})."
     )
     within = [each.backend for each in ran if each.network_max <= LIMIT]
