@@ -96,13 +96,16 @@ def spread_of(spread: Spread | None, answers: Answers) -> F64:
     return np.ones(len(answers)) if spread is None else spread(answers)
 
 
+def join(parts: list[Answers]) -> Answers:
+    """All answers of all parts."""
+    return Answers(*(np.concatenate([getattr(part, name) for part in parts]) for name in Answers.__slots__))
+
+
 def fit(answers: Answers, coverage: float, method: Method) -> Interval:
     """The interval that covers at the rate `coverage`. Raises DataError if there are too few people for that rate."""
-    if len(answers.names) * (1 - coverage) < 1 - 1e-9:
-        needed, found = math.ceil(1 / (1 - coverage) - 1e-9), len(answers.names)
-        raise DataError(
-            f"an interval that covers {coverage:.0%} needs pictures of {needed} people or more, not {found}"
-        )
+    if len(answers.names) < fewest(coverage):
+        needed = f"an interval that covers {coverage:.0%} needs pictures of {fewest(coverage)} people or more"
+        raise DataError(f"{needed}, not {len(answers.names)}")
     if method == "guaranteed":
         return Interval(guaranteed(answers.error, answers.subjects, coverage), None)
     if method == "constant":
@@ -110,6 +113,11 @@ def fit(answers: Answers, coverage: float, method: Method) -> Interval:
     penalty = choose_penalty(answers)
     ratio = normalised(answers, penalty)
     return Interval(nominal(ratio, answers.subjects, coverage), fit_spread(answers, penalty))
+
+
+def fewest(coverage: float) -> int:
+    """How many people there must be for one of them to be uncovered at the rate `coverage`."""
+    return math.ceil(1 / (1 - coverage) - 1e-9)
 
 
 def person_weights(subjects: Ints) -> F64:

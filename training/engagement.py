@@ -31,7 +31,7 @@ from training.data.pictures import DataError
 from training.data.samples import MARGIN_PX, Samples
 from training.data.samples import load as load_samples
 from training.evaluate import ENGAGEMENT_CLASSES, groups_of
-from training.experiment import ExperimentError
+from training.experiment import Experiment, ExperimentError
 from training.experiment import load as load_experiment
 from training.metrics import best_cuts, ccc, classes_of
 from training.reports import Report, engagement, show, write
@@ -177,6 +177,17 @@ def embed(model: Agcm, samples: Samples) -> Pictures:
     return Pictures(plain, mirrored, samples.score.astype(np.float64), samples.subjects)
 
 
+def trained(experiment: Experiment, weights: Path) -> Agcm:
+    """The model of an experiment with these weights. Raises ExperimentError if they do not fit each other."""
+    config = AgcmConfig(len(NAMES), 1 + len(EXPRESSIONS), experiment.embedding, deep_channels=experiment.deep_channels)
+    model = Agcm(config)
+    try:
+        model.load_state_dict(load_weights(weights))
+    except RuntimeError as error:
+        raise ExperimentError(f"{weights} are not weights of {experiment.name}; give its own experiment") from error
+    return model.eval()
+
+
 def put(model: Agcm, head: Head) -> None:
     """Make `head` the model's score."""
     with torch.no_grad():
@@ -195,9 +206,7 @@ def main(
     try:
         settings, samples = load_experiment(experiment), load_samples(corpus)
         torch.set_num_threads(settings.threads)
-        config = AgcmConfig(len(NAMES), 1 + len(EXPRESSIONS), settings.embedding, deep_channels=settings.deep_channels)
-        model = Agcm(config)
-        model.load_state_dict(load_weights(weights))
+        model = trained(settings, weights)
         pictures = embed(model, samples)
         score, answer = leave_one_out(pictures)
     except (DataError, ExperimentError) as error:
