@@ -47,6 +47,17 @@ def test_a_row_of_the_table_is_complete(name: str) -> None:
             assert np.isnan(votes).all() if each not in EXPRESSIONS else EXPRESSIONS[int(votes.argmax())] == each
 
 
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_page_says_what_the_table_says(name: str) -> None:
+    page = (layouts.ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    line = next(line for line in page.splitlines() if line.startswith("| `") and f"`{name}`" in line)
+    row = DATASETS[name]
+    assert row.source in line
+    splits = line.split("|")[4]
+    assert splits.replace("*", "").replace(" ", "").split(",") == list(row.splits)
+    assert f"**{row.measured}**" in splits
+
+
 def test_rafdb_counts_from_one_and_splits_by_name(tmp_path: Path) -> None:
     folder = layouts.rafdb(tmp_path)
     assert named_classes(loaded("rafdb", folder, "train")) == ["happiness", "neutral", "surprise"]
