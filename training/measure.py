@@ -10,7 +10,7 @@ diagnostic.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -21,7 +21,7 @@ from rich.progress import track
 from engines.base import Engine
 from engines.spec import CropSpec, HeadSpec
 from training.data.corpus import Continuous, Corpus, Expressions, Levels
-from training.data.cut import Cut, Cutter, cut_item, rule_of
+from training.data.cut import Cutter, cut_corpus, rule_of
 from training.metrics import ccc, classes_of, pearson
 from training.reports import GroupFigures, Report, classification, ordinal
 
@@ -74,18 +74,13 @@ def measure(model: Model, corpus: Corpus, cuts: tuple[float, ...] = ()) -> Repor
 
 def _answers(model: Model, corpus: Corpus) -> Answers:
     cutter = Cutter(model.detector, rule_of(model.detector, corpus, model.crop.size_px, 0))
-    cuts = _cuts(cutter, corpus)
+    cuts = cut_corpus(cutter, corpus, track(range(len(corpus.items)), f"{corpus.name} {corpus.split}"))
     parts: list[Answers] = []
     while batch := list(islice(cuts, _BATCH)):
         score, shares = model.answer(np.stack([cut.crop for cut in batch]))
         places, times = np.array([cut.place for cut in batch]), np.array([cut.time_s for cut in batch])
         parts.append(Answers(places, times, np.array([cut.found for cut in batch]), score, shares))
     return Answers(*(np.concatenate([getattr(part, name) for part in parts]) for name in Answers.__slots__))
-
-
-def _cuts(cutter: Cutter, corpus: Corpus) -> Iterator[Cut]:
-    for place in track(range(len(corpus.items)), description=f"{corpus.name} {corpus.split}"):
-        yield from cut_item(cutter, corpus, place)
 
 
 def _expressions(

@@ -66,8 +66,8 @@ def prepare(corpus: Corpus, out: Path, how: How) -> list[str]:
     engine = detector()
     with open_cache(how.cache) as cache:
         cutter = Cutter(engine, rule_of(engine, corpus, CROP_PX, MARGIN_PX), cache)
-        cuts = track(cut_corpus(cutter, corpus, broken), f"{corpus.name} {corpus.split}", len(corpus.items))
-        count, found = save_rows(out, rows(iter(cuts), corpus), STORED_PX)
+        places = track(range(len(corpus.items)), f"{corpus.name} {corpus.split}")
+        count, found = save_rows(out, rows(cut_corpus(cutter, corpus, places, broken), corpus), STORED_PX)
     told = [f"{out}: {count} crops, face found in {found / count:.2%}"]
     told += [f"left out: {number} {reason}" for reason, number in corpus.left_out.items() if number]
     if broken is not None:

@@ -19,7 +19,7 @@ from tests.training import layouts
 from training.data import cut
 from training.data.cache import CropRule, key_of, open_cache
 from training.data.corpus import CENTRE_SHARES, Continuous, Corpus, Expressions, Item
-from training.data.cut import Broken, Cutter, cut_corpus, read_picture, rows, rule_of
+from training.data.cut import Broken, Cut, Cutter, cut_corpus, read_picture, rows, rule_of
 from training.data.ferplus import POINT_SHARES
 from training.data.pictures import DataError, cut_crops
 from training.data.video import frames
@@ -36,6 +36,11 @@ def engine() -> Engine:
 def stills(*media: Path | Luma) -> Corpus:
     items = tuple(Item(f"{i}.jpg", each, 1, subject=i) for i, each in enumerate(media))
     return Corpus("toy", "train", Expressions(("neutral", "happiness", "other")), items, POINT_SHARES)
+
+
+def everything(cutter: Cutter, corpus: Corpus, broken: Broken | None = None) -> list[Cut]:
+    """The crops of every item."""
+    return list(cut_corpus(cutter, corpus, range(len(corpus.items)), broken))
 
 
 def test_a_video_gives_the_first_frame_of_each_period(tmp_path: Path) -> None:
@@ -102,7 +107,7 @@ def test_crops_are_those_of_the_other_way(engine: Engine) -> None:
     corpus = stills(*layouts.faces()[:3])
     plain = cut_crops(engine, layouts.faces()[:3], POINT_SHARES, 112, 16)
     rule = rule_of(engine, corpus, 112, 16)
-    made = list(rows(cut_corpus(Cutter(engine, rule), corpus, None), corpus))
+    made = list(rows(everything(Cutter(engine, rule), corpus), corpus))
     np.testing.assert_array_equal([row.crop for row in made], plain.crops)
     assert [row.found for row in made] == plain.found.tolist() == [True] * 3
     assert [row.name for row in made] == ["0.jpg", "1.jpg", "2.jpg"]
@@ -130,15 +135,15 @@ def test_an_interrupted_preparation_goes_on_where_it_stopped(
     rule = rule_of(engine, corpus, 112, 16)
     first = Counting(monkeypatch, fail_at=5)
     with pytest.raises(KeyboardInterrupt), open_cache(tmp_path / "c" / "crops.sqlite") as cache:
-        list(cut_corpus(Cutter(engine, rule, cache), corpus, None))
+        everything(Cutter(engine, rule, cache), corpus)
     assert first.count == 5
     monkeypatch.undo()
     second = Counting(monkeypatch)
     with open_cache(tmp_path / "c" / "crops.sqlite") as cache:
-        again = [each for item in cut_corpus(Cutter(engine, rule, cache), corpus, None) for each in item]
+        again = everything(Cutter(engine, rule, cache), corpus)
     assert second.count == 2, "four of six were kept"
     monkeypatch.undo()
-    plain = [each for item in cut_corpus(Cutter(engine, rule), corpus, None) for each in item]
+    plain = everything(Cutter(engine, rule), corpus)
     np.testing.assert_array_equal([each.crop for each in again], [each.crop for each in plain])
 
 
@@ -180,9 +185,9 @@ def test_a_broken_item_stops_unless_it_may_be_passed_over(engine: Engine, tmp_pa
     corpus = stills(layouts.faces()[0], bad, layouts.faces()[1])
     cutter = Cutter(engine, rule_of(engine, corpus, 112, 0))
     with pytest.raises(DataError, match=r"bad\.jpg: not a readable picture"):
-        list(cut_corpus(cutter, corpus, None))
+        everything(cutter, corpus)
     broken = Broken()
-    assert [item[0].place for item in cut_corpus(cutter, corpus, broken)] == [0, 2]
+    assert [each.place for each in everything(cutter, corpus, broken)] == [0, 2]
     assert len(broken.errors) == 1 and "bad.jpg" in broken.errors[0]
 
 
@@ -190,7 +195,7 @@ def test_frames_without_a_face_or_a_label_are_left_out(engine: Engine, tmp_path:
     path = layouts.video(tmp_path / "v.mp4", (0, 1))
     track = np.array([0.1] * 25 + [np.nan] * 15 + [0.9] * 5, np.float32)
     corpus = Corpus("toy", "train", Continuous(25.0), (Item("v", path, track=track),), CENTRE_SHARES, 10.0)
-    made = list(rows(cut_corpus(Cutter(engine, rule_of(engine, corpus, 112, 16)), corpus, None), corpus))
+    made = list(rows(everything(Cutter(engine, rule_of(engine, corpus, 112, 16)), corpus), corpus))
     scores = {row.name: round(row.score, 3) for row in made}
     assert scores["v@0.000"] == 0.1 and scores["v@1.600"] == 0.9
     assert "v@1.200" not in scores, "nobody annotated it"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,14 +11,15 @@ import numpy as np
 
 from engines.base import Engine
 from engines.preprocess import Luma
+from training.concepts import EXPRESSIONS
 from training.data.cache import CropCache, CropRule, key_of
-from training.data.corpus import Continuous, Corpus, Expressions, Item, Levels
+from training.data.corpus import F32, Continuous, Corpus, Expressions, Item, Levels
 from training.data.pictures import DataError, cut_crop
 from training.data.samples import Row
 from training.data.video import Frame, frames
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_NO_VOTES = np.full(8, np.nan, np.float32)
+_NO_VOTES: F32 = np.full(len(EXPRESSIONS), np.nan, np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,23 +72,26 @@ def cut_item(cutter: Cutter, corpus: Corpus, place: int) -> Iterator[Cut]:
         yield Cut(place, frame.time_s, crop, found)
 
 
-def cut_corpus(cutter: Cutter, corpus: Corpus, broken: Broken | None) -> Iterator[list[Cut]]:
-    """The crops of every item in turn. With `broken`, unreadable items are noted there and passed over whole;
-    without, the first one raises DataError.
+def cut_corpus(cutter: Cutter, corpus: Corpus, places: Iterable[int], broken: Broken | None = None) -> Iterator[Cut]:
+    """The crops of the items at `places`, one after the other. An item that cannot be read raises DataError; with
+    `broken` it is noted there and passed over whole, for which one item at a time is held in memory.
     """
-    for place in range(len(corpus.items)):
+    for place in places:
+        if broken is None:
+            yield from cut_item(cutter, corpus, place)
+            continue
         try:
-            yield list(cut_item(cutter, corpus, place))
+            whole = list(cut_item(cutter, corpus, place))
         except DataError as error:
-            if broken is None:
-                raise
             broken.errors.append(str(error))
+        else:
+            yield from whole
 
 
-def rows(cuts: Iterator[list[Cut]], corpus: Corpus) -> Iterator[Row]:
+def rows(cuts: Iterable[Cut], corpus: Corpus) -> Iterator[Row]:
     """Crops with the labels of their items. Frames of a video without a face or a label are left out: nothing is to
     be learnt from them; pictures without a face stay, as their crops lie where faces lie in that corpus."""
-    for cut in (each for item in cuts for each in item):
+    for cut in cuts:
         item = corpus.items[cut.place]
         score = score_at(corpus, item, cut.time_s)
         is_video = corpus.rate_hz > 0
@@ -108,7 +112,7 @@ def score_at(corpus: Corpus, item: Item, time_s: float) -> float:
     return float("nan")
 
 
-def _votes(corpus: Corpus, item: Item) -> np.ndarray:
+def _votes(corpus: Corpus, item: Item) -> F32:
     if item.votes is not None:
         return item.votes
     return corpus.task.votes(item.label) if isinstance(corpus.task, Expressions) else _NO_VOTES
