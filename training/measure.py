@@ -20,7 +20,7 @@ from rich.progress import track
 
 from engines.base import Engine
 from engines.spec import CropSpec, HeadSpec
-from training.data.corpus import Continuous, Corpus, Expressions, Levels
+from training.data.corpus import Continuous, Corpus, Expressions, Levels, check_there
 from training.data.cut import Cutter, cut_corpus, rule_of
 from training.metrics import ccc, classes_of, pearson
 from training.reports import GroupFigures, Report, classification, ordinal
@@ -54,7 +54,11 @@ class Model:
 
 
 def measure(model: Model, corpus: Corpus, cuts: tuple[float, ...] = ()) -> Report:
-    """The report of a split. cuts: thresholds between levels, in units of the score; none: halfway between them."""
+    """The report of a split. cuts: thresholds between levels, in units of the score; none: halfway between them.
+
+    Raises DataError naming an item that is missing or cannot be read.
+    """
+    check_there(corpus)
     answers = _answers(model, corpus)
     seen = np.isin(np.arange(len(corpus.items)), answers.place[answers.found])
     task = corpus.task

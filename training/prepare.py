@@ -19,12 +19,12 @@ import typer
 from rich.progress import track
 
 from engines.backend_onnxruntime import OnnxRuntimeEngine
-from engines.base import Engine
-from engines.spec import load_model_file
+from engines.base import Engine, EngineError
+from engines.spec import ManifestError, load_model_file
 from training.concepts import NAMES
 from training.data import cmose, noxi
 from training.data.cache import open_cache
-from training.data.corpus import Corpus
+from training.data.corpus import Corpus, check_there
 from training.data.cut import Broken, Cutter, cut_corpus, rows, rule_of
 from training.data.datasets import DATASETS, Dataset
 from training.data.features import Angles
@@ -63,6 +63,8 @@ def detector() -> Engine:
 def prepare(corpus: Corpus, out: Path, how: How) -> list[str]:
     """Write the crops of a corpus with their labels; what to tell, a line each. Raises DataError naming the item."""
     broken = Broken() if how.skip_broken else None
+    if broken is None:
+        check_there(corpus)
     engine = detector()
     with open_cache(how.cache) as cache:
         cutter = Cutter(engine, rule_of(engine, corpus, CROP_PX, MARGIN_PX), cache)
@@ -195,7 +197,7 @@ def main() -> None:
     """Command line; a mistake is one line and exit code 2."""
     try:
         app()
-    except DataError as error:
+    except (DataError, ManifestError, EngineError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
 

@@ -74,7 +74,7 @@ def cut_off(path: Path) -> None:
         ("v.mp4", cut_off, r"v\.mp4: not a readable video"),
         ("v.avi", lambda path: path.write_bytes(b""), r"v\.avi: not a readable video"),
         ("v.avi", lambda path: path.write_bytes(b"RIFF no video"), r"v\.avi: not a readable video"),
-        ("v.avi", lambda path: path.unlink(), r"v\.avi: not a readable video"),
+        ("v.avi", lambda path: path.unlink(), r"v\.avi: labelled, but the file is missing"),
     ],
 )
 def test_a_truncated_video_is_named(tmp_path: Path, name: str, spoil: Callable[[Path], object], words: str) -> None:
@@ -91,7 +91,7 @@ def test_a_truncated_video_is_named(tmp_path: Path, name: str, spoil: Callable[[
         ("a.jpg", lambda path: path.write_bytes(b""), r"a\.jpg: not a readable picture"),
         ("a.png", lambda path: path.write_bytes(b"no picture"), r"a\.png: not a readable picture"),
         ("a.jpg", cut_off, r"a\.jpg: not a readable picture"),
-        ("a.jpg", lambda path: path.unlink(), r"a\.jpg: labelled, but the picture is missing"),
+        ("a.jpg", lambda path: path.unlink(), r"a\.jpg: labelled, but the file is missing"),
     ],
 )
 def test_a_corrupt_picture_is_named(tmp_path: Path, name: str, spoil: Callable[[Path], object], words: str) -> None:

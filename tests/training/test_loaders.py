@@ -11,7 +11,7 @@ import pytest
 from tests.training import layouts
 from training.concepts import EXPRESSIONS, INDEX
 from training.data import cmose, noxi
-from training.data.corpus import Corpus, Expressions
+from training.data.corpus import Corpus, Expressions, check_there
 from training.data.datasets import DATASETS, found_in
 from training.data.pictures import DataError
 
@@ -198,7 +198,7 @@ Broken = Callable[[Path], object]
         ("affwild2", lambda f: (f / "6th ABAW Annotations/EXPR_Recognition_Challenge/Train_Set/2.txt").write_text(
             "1\n1\n"), r"2\.txt: the first line names no classes"),
         ("daisee", lambda f: (f / "DataSet/Train/110002/1100021003/1100021003.avi").unlink(),
-         r"1100021003\.avi: labelled in TrainLabels\.csv, but the clip is missing"),
+         r"1100021003\.avi: labelled, but the file is missing$"),
         ("daisee", lambda f: (f / "Labels/TrainLabels.csv").write_text("ClipID,Boredom\na.avi,1\n"),
          r"TrainLabels\.csv has no column Engagement \(it has clipid, boredom\)"),
         ("daisee", lambda f: (f / "Labels/TrainLabels.csv").write_text("ClipID,Engagement\n1100011002.avi,\n"),
@@ -209,6 +209,8 @@ Broken = Callable[[Path], object]
         ("engagenet", lambda f: layouts.sheet(f / "validation_engagement_labels.xlsx",
                                               [("chunk", "label"), ("subject_11_zz_vid_0_9.mp4", "Engaged")]),
          r"subject 11: in the splits train and valid"),
+        ("engagenet", lambda f: [path.unlink() for path in (f / "Train").iterdir()],
+         r"subject_10_ab_vid_0_0\.mp4: labelled, but the file is missing; 2 of 2 are$"),
         ("engagenet", lambda f: (f / "train_engagement_labels.xlsx").write_bytes(b"no workbook"),
          r"train_engagement_labels\.xlsx is no XLSX file"),
         ("engagenet", lambda f: layouts.sheet(f / "train_engagement_labels.xlsx",
@@ -229,7 +231,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, name: str, spoil: Broken, words:
     folder = MAKE[name](tmp_path)
     spoil(folder)
     with pytest.raises(DataError, match=words) as error:
-        loaded(name, folder, "train")
+        check_there(loaded(name, folder, "train"))
     assert "\n" not in str(error.value)
 
 

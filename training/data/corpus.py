@@ -97,6 +97,14 @@ class Corpus:
         check_filled(self.split, len(self.items), self.name)
 
 
+def check_there(corpus: Corpus) -> None:
+    """Raises DataError naming the first labelled file that is missing, before any is read."""
+    missing = [item.media for item in corpus.items if isinstance(item.media, Path) and not item.media.is_file()]
+    if missing:
+        more = f"; {len(missing)} of {len(corpus.items)} are" if len(missing) > 1 else ""
+        raise DataError(f"{missing[0]}: labelled, but the file is missing{more}")
+
+
 def need_folder(path: Path, what: str) -> Path:
     """The folder. Raises DataError naming it and what it belongs to."""
     if not path.is_dir():

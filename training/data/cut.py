@@ -130,7 +130,7 @@ def _shots(item: Item, rate_hz: float) -> Iterator[Frame]:
 def read_picture(path: Path) -> Luma:
     """The luma plane of a picture file. Raises DataError naming a file that is missing or is no picture."""
     if not path.is_file():
-        raise DataError(f"{path}: labelled, but the picture is missing")
+        raise DataError(f"{path}: labelled, but the file is missing")
     data = path.read_bytes()
     # A JPEG that is cut off still decodes, to grey below the cut. Its end marker is what is missing; an earlier one
     # belongs to a thumbnail.

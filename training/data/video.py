@@ -34,6 +34,8 @@ def frames(path: Path, rate_hz: float) -> Iterator[Frame]:
 
     Raises DataError if the file is no video, is damaged, or ends before the frames that its header promises.
     """
+    if not path.is_file():
+        raise DataError(f"{path}: labelled, but the file is missing")
     try:
         container = av.open(str(path))
     except (FFmpegError, OSError) as error:
