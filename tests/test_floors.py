@@ -19,6 +19,7 @@ DISTRIBUTION = {
     "zmq": "pyzmq",
     "sklearn": "scikit-learn",
     "skimage": "scikit-image",
+    "lightning_fabric": "lightning-fabric",
 }
 # Imported by nobody here, and needed: commands, what torch's ONNX exporter asks for, and a backend that is to come.
 NOT_IMPORTED = {"ruff", "mypy", "import-linter", "pre-commit", "onnxscript", "tensorrt-rtx", "pycuda"}

@@ -23,8 +23,7 @@ import typer
 from rich.progress import track
 
 from engines.preprocess import to_tensor
-from training.agcm.model import Agcm, AgcmConfig
-from training.concepts import EXPRESSIONS, NAMES
+from training.agcm.model import Agcm
 from training.crop import CROP
 from training.data.augment import centre
 from training.data.pictures import DataError
@@ -37,6 +36,7 @@ from training.metrics import best_cuts, ccc, classes_of
 from training.reports import Report, engagement, show, write
 from training.ridge import Sums, solve, sums, total
 from training.run import load_weights
+from training.systems.table import agcm
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -164,10 +164,10 @@ def classes(score: F64) -> Ints:
 
 
 @torch.no_grad()
-def embed(model: Agcm, samples: Samples) -> Pictures:
-    """Concept embeddings of labelled samples, as the live path would see them."""
+def embed(model: Agcm, samples: Samples, side_px: int = CROP.size_px) -> Pictures:
+    """Concept embeddings of labelled samples, as the live path would see them in crops of `side_px`."""
     model.eval()
-    crops = to_tensor(np.stack([centre(crop, MARGIN_PX, CROP.size_px) for crop in samples.crops]), CROP)
+    crops = to_tensor(np.stack([centre(crop, MARGIN_PX, side_px) for crop in samples.crops]), CROP)
     found: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
     for start in track(range(0, len(crops), _BATCH), description="embeddings"):
         batch = torch.from_numpy(crops[start : start + _BATCH])
@@ -179,8 +179,11 @@ def embed(model: Agcm, samples: Samples) -> Pictures:
 
 def trained(experiment: Experiment, weights: Path) -> Agcm:
     """The model of an experiment with these weights. Raises ExperimentError if they do not fit each other."""
-    config = AgcmConfig(len(NAMES), 1 + len(EXPRESSIONS), experiment.embedding, deep_channels=experiment.deep_channels)
-    model = Agcm(config)
+    if experiment.system != "agcm":
+        raise ExperimentError(
+            f"{experiment.name} is a {experiment.system}; the engagement head is fitted for agcm only"
+        )
+    model = agcm(experiment)
     try:
         model.load_state_dict(load_weights(weights))
     except RuntimeError as error:
@@ -207,7 +210,7 @@ def main(
         settings, samples = load_experiment(experiment), load_samples(corpus)
         torch.set_num_threads(settings.threads)
         model = trained(settings, weights)
-        pictures = embed(model, samples)
+        pictures = embed(model, samples, settings.crop_px)
         score, answer = leave_one_out(pictures)
     except (DataError, ExperimentError) as error:
         raise SystemExit(f"error: {error}") from error

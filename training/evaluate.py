@@ -20,7 +20,7 @@ import typer
 
 from engines.backends import load as load_engine
 from engines.base import Engine, EngineError
-from engines.concept import ConceptReadout, read
+from engines.concept import ConceptReadout
 from engines.preprocess import to_tensor
 from engines.spec import CropSpec, HeadSpec, Manifest, ManifestError, load_model_file
 from training.concepts import EXPRESSIONS
@@ -30,6 +30,7 @@ from training.data.datasets import DATASETS
 from training.data.pictures import Crops, DataError, cut_crops
 from training.measure import Model, measure
 from training.metrics import classes_of
+from training.readouts import readouts
 from training.reports import GroupFigures, Report, classification, engagement, show, write
 from training.results import Origin, results_of, write_results
 
@@ -47,12 +48,12 @@ def answers(engine: Engine, crops: npt.NDArray[np.uint8]) -> list[ConceptReadout
     found: list[ConceptReadout] = []
     for start in range(0, len(crops), _BATCH):
         batch = to_tensor(crops[start : start + _BATCH], crop)
-        found += read(engine.infer({"crop": batch}), heads)
+        found += readouts(engine.infer({"crop": batch}), heads)
     return found
 
 
 def parts_of(manifest: Manifest) -> tuple[CropSpec, HeadSpec]:
-    """The crop and the heads of a concept model. Raises ManifestError for another kind of network."""
+    """The crop and the heads of an exported system. Raises ManifestError for another kind of network."""
     if manifest.crop is None or manifest.heads is None:
         raise ManifestError(f"{manifest.name} is not a concept model: its manifest has no crop or no heads")
     return manifest.crop, manifest.heads

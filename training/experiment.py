@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -13,15 +14,26 @@ class ExperimentError(ValueError):
     """The experiment file is wrong; one line that names the key."""
 
 
+SystemName = Literal["agcm", "cem", "cbm", "probcbm", "multitask", "blackbox", "tscam", "aucam"]
+"""See training.systems.table."""
+_BOTTLENECKS = ("agcm", "cem", "cbm", "probcbm")
+
+
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A prepared file. teacher: labels for it, "" if it carries its own. share: part of its rows seen per epoch.
-    concepts: weight of its concept labels.
+    concepts: weight of its concept labels. corpus: whose subjects it has, "" for the file's name up to its first _ ;
+    no subject of a corpus may be both in train and in valid.
     """
 
     file: str
     teacher: str = ""
     share: float = 1.0
     concepts: float = 1.0
+    corpus: str = ""
+
+    def whose(self) -> str:
+        """The corpus whose subjects this file has."""
+        return self.corpus or Path(self.file).stem.partition("_")[0]
 
 
 class BackboneSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,11 +48,15 @@ class BackboneSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """epochs at side_px, in batches of batch."""
+    """epochs at side_px, in batches of batch.
+
+    train: everything; or concepts, without the task; or task, the heads alone on concepts that stay as they are.
+    """
 
     epochs: int
     side_px: int
     batch: int = 64
+    train: Literal["everything", "concepts", "task"] = "everything"
 
     def __post_init__(self) -> None:
         # On a grid of 2 x 2 the 7x7 attention's bf16 weight gradient (oneDNN, torch 2.13) holds uninitialised memory.
@@ -51,10 +67,12 @@ class Phase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """name: run folder under runs/. backbone: kind and first weights, or init: a run's weights to go on from.
+    """name: run folder under runs/. system: what is trained. crop_px: side of the crop that the exported model reads.
+    backbone: kind and first weights, or init: a run's weights to go on from.
     scale_from: teacher file whose quantiles scale every teacher. expression, concept, map, score: loss weights.
     learning_rate: peak of one cosine with warm-up. ema: decay of the averaged weights, which are what is exported.
-    freeze_backbone: train concepts and heads only. exclude_subjects: of the engagement corpus.
+    attention: loss weight of aucam's map. freeze_backbone: train concepts and heads only. exclude_subjects: of the
+    engagement corpus. token_order: of agcm; "viewed" repeats a defect of the authors' code. bottleneck, learns: of cbm.
     """
 
     name: str
@@ -75,9 +93,29 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     concept: float = 1.0
     map: float = 0.1
     score: float = 0.0
+    attention: float = 0.0
     freeze_backbone: bool = False
     exclude_subjects: tuple[int, ...] = ()
     threads: int = 2
+    system: SystemName = "agcm"
+    crop_px: int = 112
+    token_order: Literal["patch", "viewed"] = "patch"
+    bottleneck: Literal["sigmoid", "logit"] = "sigmoid"
+    learns: Literal["joint", "sequential", "independent"] = "joint"
+
+    def __post_init__(self) -> None:
+        if self.crop_px < 48 or self.crop_px % 16:
+            raise ValueError(f"crop_px must be a multiple of 16 and at least 48, not {self.crop_px}")
+        only = {"token_order": "agcm", "bottleneck": "cbm", "learns": "cbm", "attention": "aucam"}
+        defaults = {"token_order": "patch", "bottleneck": "sigmoid", "learns": "joint", "attention": 0.0}
+        for key, system in only.items():
+            if getattr(self, key) != defaults[key] and self.system != system:
+                raise ValueError(f"{key} is for system {system!r} only, not for {self.system!r}")
+        stages = {phase.train for phase in self.phases}
+        if stages != {"everything"} and self.system not in _BOTTLENECKS:
+            raise ValueError(f"phases: system {self.system!r} has no bottleneck, so train must be 'everything'")
+        if self.learns == "sequential" and "everything" in stages:
+            raise ValueError("learns = 'sequential' needs phases with train = 'concepts', then train = 'task'")
 
 
 def load(path: Path) -> Experiment:

@@ -15,8 +15,8 @@ Real = npt.NDArray[np.floating]
 
 
 def pearson(a: Real, b: Real) -> float:
-    """Correlation; NaN if either side does not vary."""
-    if len(a) < 2 or np.std(a) == 0 or np.std(b) == 0:
+    """Correlation; NaN if either side does not vary or is not known."""
+    if len(a) < 2 or not np.std(a) > 0 or not np.std(b) > 0:
         return float("nan")
     return float(np.corrcoef(a, b)[0, 1])
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from training.agcm.model import Agcm, AgcmConfig
-from training.concepts import EXPRESSIONS, NAMES
+from training.agcm.system import System
 from training.experiment import Experiment, ExperimentError
+from training.hardware import Hardware, launched
+from training.systems.table import build
+
+_NETWORK = ("system", "embedding", "deep_channels", "token_order", "bottleneck", "learns")
+"""Keys of an experiment that a checkpoint cannot go on without; and the backbone's kind."""
+_FREE = ("name", "threads", "ict", "init", "backbone")
+"""Keys that may change without a word; of the backbone its weights, which a checkpoint replaces."""
 
 
 class Averaged:
@@ -32,50 +40,92 @@ class Averaged:
 
 
 class Run:
-    """A training run: model, averaged weights, optimiser, and where it stands."""
+    """A training run: model, averaged weights, optimiser, and where it stands.
 
-    def __init__(self, experiment: Experiment, folder: Path) -> None:
+    model: the network itself. trained: the same as Fabric runs it, on its device and in its precision.
+    """
+
+    def __init__(self, experiment: Experiment, folder: Path, fabric: Fabric | None = None) -> None:
         self.experiment, self.folder, self.number = experiment, folder, 0
-        config = AgcmConfig(
-            len(NAMES), 1 + len(EXPRESSIONS), experiment.embedding, deep_channels=experiment.deep_channels,
-            backbone=experiment.backbone.kind,
-        )  # fmt: skip
+        self.fabric = launched(Hardware("cpu")) if fabric is None else fabric
         torch.manual_seed(experiment.seed)
+        self.model = build(experiment)
         # Channels last is what the depthwise backward pass and the bf16 kernels want.
-        self.model = Agcm(config)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
         _start(self.model, experiment)
         self.model.backbone.requires_grad_(not experiment.freeze_backbone)
-        self.optimizer = torch.optim.AdamW(_groups(self.model, experiment.weight_decay), lr=experiment.learning_rate)
+        groups = _groups(self.model, experiment.weight_decay)
+        self.trained = self.fabric.setup(self.model)
+        self.optimizer = torch.optim.AdamW(groups, lr=experiment.learning_rate)
         self.averaged = Averaged(self.model, experiment.ema)
 
     @property
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint.pt"
 
+    def stage(self, train: str, begins: bool) -> None:
+        """Let a phase's part of the network learn: see experiment.Phase. Where the task begins it is given the averaged
+        concepts, since these are the ones that ship."""
+        for name, parameter in self.model.named_parameters():
+            frozen = self.experiment.freeze_backbone and name.startswith("backbone.")
+            parameter.requires_grad_(not frozen and train in ("everything", self._part(name)))
+        if train == "task" and begins:
+            self.model.load_state_dict(self.averaged.state)
+
+    def ready(self, train: str) -> None:
+        """Training mode for the part that learns; batch statistics of what is frozen stay as they are."""
+        self.trained.train(train != "task")
+        if self.experiment.freeze_backbone:
+            self.model.backbone.eval()
+
+    def _part(self, name: str) -> str:
+        return "task" if name in self.model.head else "concepts"
+
     def save(self) -> None:
-        """Write the checkpoint and the averaged weights, each atomically."""
+        """Write the checkpoint and the averaged weights, each atomically. Raises ExperimentError if the disk is full;
+        what was there before is still there then."""
+        if not self.fabric.is_global_zero:
+            return
         state = {
             "model": self.model.state_dict(), "average": self.averaged.state, "average_steps": self.averaged.steps,
             "optimizer": self.optimizer.state_dict(), "number": self.number,
+            "experiment": msgspec.json.encode(self.experiment).decode(),
         }  # fmt: skip
-        for path, content in ((self.checkpoint, state), (self.folder / "weights.pt", self.averaged.state)):
-            partial = path.with_suffix(".partial")
-            torch.save(content, partial)
-            partial.replace(path)
+        write_atomically(self.checkpoint, state)
+        write_atomically(self.folder / "weights.pt", self.averaged.state)
 
-    def resume(self) -> None:
-        """Go on from the checkpoint, if there is one."""
+    def resume(self) -> str:
+        """Go on from the checkpoint, if there is one; says which settings have changed since, "" for none.
+
+        Raises ExperimentError naming what differs if the checkpoint is another network's.
+        """
         if not self.checkpoint.is_file():
-            return
+            return ""
         state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        changed = _compare(state.get("experiment", ""), self.experiment, self.checkpoint)
         try:
             self.model.load_state_dict(state["model"])
         except RuntimeError as error:
             raise ExperimentError(f"{self.checkpoint} belongs to another configuration; remove it or rename") from error
-        self.averaged.state, self.averaged.steps = state["average"], state["average_steps"]
+        for name, value in state["average"].items():
+            self.averaged.state[name].copy_(value)
+        self.averaged.steps = state["average_steps"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.number = state["number"]
+        return changed
+
+
+def write_atomically(path: Path, content: object) -> None:
+    """torch.save to a file beside `path`, then in its place. Raises ExperimentError if it cannot be written."""
+    partial = path.with_suffix(".partial")
+    try:
+        torch.save(content, partial)
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError where the disk is full
+        partial.unlink(missing_ok=True)
+        kept = "what it held before is still there" if path.exists() else "nothing was written"
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+        raise ExperimentError(f"cannot write {path} ({reason}); {kept}; make room and start again") from error
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -86,7 +136,24 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _start(model: Agcm, experiment: Experiment) -> None:
+def _compare(saved: str, experiment: Experiment, path: Path) -> str:
+    """Raises ExperimentError if the checkpoint's experiment made another network; returns what else has changed."""
+    try:
+        before = msgspec.json.decode(saved, type=Experiment)
+    except msgspec.MsgspecError:
+        return ""  # a checkpoint of an earlier version says nothing of its experiment; its tensors will tell
+    pairs = {key: (getattr(before, key), getattr(experiment, key)) for key in _NETWORK}
+    pairs["backbone.kind"] = (before.backbone.kind, experiment.backbone.kind)
+    for key, (was, now) in pairs.items():
+        if was != now:
+            raise ExperimentError(
+                f"{path} belongs to another configuration: its {key} is {was!r}, not {now!r}; remove it or rename"
+            )
+    keys = [key for key in experiment.__struct_fields__ if key not in (*_NETWORK, *_FREE)]
+    return ", ".join(key for key in keys if getattr(before, key) != getattr(experiment, key))
+
+
+def _start(model: System, experiment: Experiment) -> None:
     """Fill a fresh model from the files of the experiment. Raises ExperimentError if they do not fit it."""
     if experiment.backbone.weights:
         path, kind = Path(experiment.backbone.weights), experiment.backbone.kind

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.material import learnable
-from training import train as trainer
+from training import feed
 from training.concepts import INDEX, MIRRORED
 from training.data.samples import blank
 from training.experiment import Phase
@@ -33,7 +33,7 @@ def test_a_mirrored_picture_has_mirrored_labels(seed: int) -> None:
     trust[:, INDEX["head_left"]] = np.where(np.arange(8) % 2, 0.25, 1.0)
     samples = replace(samples, weights=trust)
     rng = np.random.default_rng(seed)
-    crops, targets = trainer.make_batch(samples, np.arange(8), 64, rng, np.ones(8, np.float32))
+    crops, targets = feed.make_batch(samples, np.arange(8), 64, rng, np.ones(8, np.float32))
     # What hides a part of the picture covers fewer than half of the rows.
     lit_right = (crops[:, 0, :, 40:].mean(2) - crops[:, 0, :, :24].mean(2)).median(1).values > 0
     left, right = INDEX["head_left"], INDEX["head_right"]
@@ -55,7 +55,7 @@ def test_an_epoch_takes_each_source_by_its_share(shares: list[tuple[int, float]]
     total = sum(count for count, _ in shares)
     samples = blank(np.zeros((total, 1, 1), np.uint8), np.ones(total, bool))
     phase = Phase(1, 48, size)
-    epochs = [list(trainer.batches(samples, shares, trainer.Step(0, epoch, 0, phase), seed)) for seed in (1, 1, 2)]
+    epochs = [list(feed.batches(samples, shares, feed.Step(0, epoch, 0, phase), seed)) for seed in (1, 1, 2)]
     wanted = sum(round(count * share) for count, share in shares)
     rows = np.concatenate([*epochs[0], np.zeros(0, int)]).astype(int)
     assert len(epochs[0]) == wanted // size
@@ -69,14 +69,14 @@ def test_an_epoch_takes_each_source_by_its_share(shares: list[tuple[int, float]]
 
 
 def test_the_rate_warms_up_then_falls_to_a_hundredth() -> None:
-    rates = [trainer.rate(i, 200) for i in range(200)]
+    rates = [feed.rate(i, 200) for i in range(200)]
     assert rates[:12] == pytest.approx([(i + 1) / 12 for i in range(12)])
     assert max(rates) == 1.0
     assert rates[12:] == sorted(rates[12:], reverse=True)
     assert rates[-1] == pytest.approx(0.01, abs=1e-3)
-    assert trainer.rate(0, 1) == 1.0
+    assert feed.rate(0, 1) == 1.0
 
 
 def test_rare_scores_weigh_more_and_unknown_ones_nothing() -> None:
-    weights = trainer.score_weights(np.array([0.0, 1.0, 1.0, 1.0, np.nan], np.float32))
+    weights = feed.score_weights(np.array([0.0, 1.0, 1.0, 1.0, np.nan], np.float32))
     np.testing.assert_allclose(weights, [2.0, (3 / 4) ** -0.5, (3 / 4) ** -0.5, (3 / 4) ** -0.5, 0.0], rtol=1e-6)

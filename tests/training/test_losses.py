@@ -14,15 +14,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from training.agcm.losses import (
+    AUS_OF_EXPRESSION,
     LossWeights,
     Targets,
+    attention_loss,
     concept_loss,
     expression_loss,
+    expression_maps,
     map_loss,
     score_loss,
     total_loss,
 )
-from training.agcm.model import AgcmOutput
+from training.agcm.system import Output
+from training.concepts import EXPRESSIONS, NAMES
 
 NAN = float("nan")
 few = settings(max_examples=30, deadline=None)
@@ -146,10 +150,9 @@ def test_rows_without_a_score_do_not_count_among_the_others() -> None:
     torch.testing.assert_close(score_loss(score, target, weights), score_loss(score[rows], target[rows], weights[rows]))
 
 
-def output(batch: int, concepts: int, expressions: int) -> AgcmOutput:
+def output(batch: int, concepts: int, expressions: int) -> Output:
     maps = torch.rand(batch, concepts, 2, 2).flatten(2).softmax(-1).unflatten(-1, (2, 2))
-    some = torch.randn(batch, concepts, 3)
-    return AgcmOutput(torch.randn(batch, concepts), some, some, some, maps, torch.randn(batch, 1 + expressions))
+    return Output(torch.randn(batch, 1 + expressions), torch.randn(batch, concepts), maps=maps)
 
 
 def test_the_total_is_the_weighted_sum_of_its_terms() -> None:
@@ -173,3 +176,33 @@ def test_a_batch_of_which_nothing_is_known_costs_nothing() -> None:
     loss, terms = total_loss(output(2, 4, 3), nothing, torch.rand(4, 2, 2), LossWeights(1, 1, 1, 1))
     assert float(loss) == 0.0
     assert set(terms.values()) == {0.0}
+
+
+def test_a_system_has_the_terms_of_what_it_says() -> None:
+    votes, zeros = torch.eye(3)[:2], torch.zeros(2, 4)
+    targets = Targets(votes, zeros, zeros, torch.tensor([0.0, 1.0]), torch.ones(2))
+    heads = torch.randn(2, 4)
+    loss, terms = total_loss(Output(heads), targets, torch.rand(4, 2, 2), LossWeights(score=1.0))
+    assert set(terms) == {"expression", "score"}
+    _, more = total_loss(
+        Output(heads, own_loss=torch.tensor(0.5)), targets, torch.rand(4, 2, 2), LossWeights(score=1.0)
+    )
+    assert sum(more.values()) == pytest.approx(float(loss) + 0.5, rel=1e-5)
+
+
+def test_attention_is_led_to_the_action_units_of_the_expression() -> None:
+    """Perfect where the attention is the AU map; faces without one (neutral, contempt, no votes) do not count."""
+    regions = torch.rand(len(NAMES), 5, 5)
+    maps = expression_maps(regions)
+    empty = {name for name, each in zip(EXPRESSIONS, maps, strict=True) if not each.any()}
+    assert empty == {"neutral", "contempt"} == set(EXPRESSIONS) - set(AUS_OF_EXPRESSION)
+    votes = torch.eye(8)
+    perfect = maps.clone()
+    perfect[0] = perfect[7] = torch.rand(5, 5)
+    assert float(attention_loss(perfect * 3.0, votes, regions)) == pytest.approx(0.0, abs=1e-6)
+    assert float(attention_loss(perfect.flip(0), votes, regions)) > 0.01
+    attention = torch.rand(8, 5, 5, requires_grad=True)
+    votes[1] = NAN
+    found = slope(attention_loss(attention, votes, regions), attention)
+    assert [bool(each.any()) for each in found] == [False, False, True, True, True, True, True, False]
+    assert float(attention_loss(attention, torch.full((8, 8), NAN), regions).detach()) == 0.0

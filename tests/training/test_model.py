@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.agcm.model import Agcm, AgcmConfig, AgcmExport
+from training.agcm.model import Agcm, AgcmConfig, ViewedAgcm, scattered, viewed
+from training.agcm.system import Deployed
 
 K, M, HEADS, OUTPUTS, GRID = 5, 3, 2, 4, 7
 CONFIG = AgcmConfig(K, OUTPUTS, M, attention_heads=HEADS, deep_channels=0, randint=0.5)
@@ -38,10 +39,10 @@ class GivenGate(nn.Module):
         return self.gate.expand(len(features), -1, -1)
 
 
-def on_features(seed: int = 0) -> Agcm:
+def on_features(seed: int = 0, kind: type[Agcm] = Agcm) -> Agcm:
     """An Agcm in evaluation whose input is the features [B, 112, h, w] themselves."""
     torch.manual_seed(seed)
-    model = Agcm(CONFIG)
+    model = kind(CONFIG)
     for tensor in (model.embed_bias, model.bias):
         nn.init.normal_(tensor)
     norm = model.attention.norm
@@ -103,6 +104,53 @@ def test_a_cell_enters_by_its_own_weight_alone(model: Agcm, features: Tensor, y:
     torch.testing.assert_close(difference[0], expected[:, None].expand(K, M), atol=2e-3, rtol=1e-4)
 
 
+def gate_of(token: Tensor, changed: Tensor) -> Tensor:
+    """Which tokens [n] of [B, D, n] differ."""
+    return (token != changed).any(1)[0]
+
+
+@few
+@given(SIDES, SIDES)
+def test_gating_a_patch_changes_only_its_token(features: Tensor, y: int, x: int) -> None:
+    """In the patch order a gate that is shut at one place silences that token and no other; in the authors' viewed
+    order it falls on channels of nearly every token, and never on a whole one."""
+    place = y * GRID + x
+    cells = features[:1].flatten(2)
+    shut = torch.ones(1, 1, GRID * GRID)
+    shut[..., place] = 0.0
+    assert gate_of(cells, cells * shut).nonzero().flatten().tolist() == [place]
+    scrambled = cells * scattered(shut, 112)[:, 0]
+    assert gate_of(cells, scrambled).sum() > 0.9 * GRID * GRID
+    assert (scrambled != 0).any(1).all(), "no token is silenced"
+    gated = viewed(features[:1]).flatten(2) * shut[:, 0]
+    back = gated.reshape(1, GRID * GRID, 112).transpose(1, 2)
+    assert torch.equal(back, scrambled), "the same as to view, to gate and to view back"
+
+
+def test_the_viewed_map_is_not_what_weighs_the_cells(features: Tensor) -> None:
+    """One cell of the features changes; without attention to what it holds, the patch order's embedding moves by the
+    map's own weight there, the viewed order's by something else."""
+    shown, moved = {}, {}
+    for kind in (Agcm, ViewedAgcm):
+        model = on_features(kind=kind)
+        gate = torch.rand(K, GRID * GRID, generator=torch.Generator().manual_seed(5)).pow(8)
+        model.attention = GivenGate(gate / gate.sum(1, keepdim=True))
+        for tensor in (model.query, model.excite, model.embed, model.embed_bias):
+            nn.init.zeros_(tensor)
+        nn.init.ones_(model.embed)
+        base = features[:1].abs()
+        found = []
+        for place in range(GRID * GRID):
+            changed = base.clone()
+            changed.flatten(2)[0, :, place] += 1.0
+            found.append((model(changed).active - model(base).active)[0, :, 0])
+        moved[kind] = torch.stack(found, dim=1)
+        shown[kind] = model(base).maps[0].flatten(1)
+    agreement = {kind: torch.corrcoef(torch.stack([shown[kind][0], moved[kind][0]]))[0, 1] for kind in shown}
+    assert agreement[Agcm] > 0.999
+    assert agreement[ViewedAgcm].abs() < 0.5
+
+
 @few
 @given(SIDES, SIDES)
 def test_under_a_map_peaked_at_a_cell_nothing_depends_on_another_cell(y: int, x: int) -> None:
@@ -153,7 +201,7 @@ def test_folding_changes_nothing_and_is_not_part_of_the_weights(features: Tensor
     names = set(model.state_dict())
     before = model(features)
     model.attention.fold()
-    for folded, unfolded in zip(model(features), before, strict=True):
+    for folded, unfolded in zip(model.published(model(features)), model.published(before), strict=True):
         torch.testing.assert_close(folded, unfolded)
     assert set(model.state_dict()) == names
 
@@ -161,7 +209,7 @@ def test_folding_changes_nothing_and_is_not_part_of_the_weights(features: Tensor
 def test_the_shares_of_the_concepts_and_the_bias_are_the_heads(features: Tensor) -> None:
     model = on_features()
     with torch.no_grad():
-        p, active, inactive, maps, heads = AgcmExport(model)(features)
+        p, active, inactive, maps, heads = Deployed(model)(features)
     assert [tuple(each.shape[1:]) for each in (p, active, maps)] == [(K,), (K, OUTPUTS), (K, GRID, GRID)]
     assert ((p > 0) & (p < 1)).all()
     shares = p[..., None] * active + (1 - p[..., None]) * inactive

@@ -1,7 +1,11 @@
-"""Losses: task (expression, engagement) + lambda_c concept + lambda_m map. Rows without a label do not count."""
+"""Losses: task (expression, engagement) + lambda_c concept + lambda_m map. Rows without a label do not count.
+
+A system that gives no concepts, maps or attention has no such term.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,7 +13,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.agcm.model import AgcmOutput
+from training.agcm.system import Output
+from training.concepts import EXPRESSIONS, INDEX
+
+AUS_OF_EXPRESSION: Mapping[str, tuple[str, ...]] = {
+    "happiness": ("AU6", "AU12", "AU25"),
+    "surprise": ("AU1", "AU2", "AU5", "AU26"),
+    "sadness": ("AU1", "AU4", "AU6", "AU15", "AU17"),
+    "anger": ("AU4", "AU5", "AU7", "AU10", "AU17", "AU23", "AU25", "AU26"),
+    "disgust": ("AU9", "AU10", "AU17", "AU25", "AU26"),
+    "fear": ("AU1", "AU2", "AU4", "AU5", "AU20", "AU25", "AU26"),
+}
+"""Belharbi et al. (2402.00281), less AU16, AU24 and AU27, which are no concepts here. Others have no AU map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +35,7 @@ class LossWeights:
     concept: float = 1.0
     map: float = 0.1
     score: float = 0.0
+    attention: float = 0.0
 
 
 class Targets(NamedTuple):
@@ -72,14 +88,41 @@ def score_loss(score: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     return error * 4.0 + 0.25 * (1 - 2 * covariance / spread.clamp_min(1e-6))
 
 
-def total_loss(
-    out: AgcmOutput, targets: Targets, regions: Tensor, weights: LossWeights
-) -> tuple[Tensor, dict[str, float]]:
+def expression_maps(regions: Tensor) -> Tensor:
+    """Regions of concepts [K, h, w] -> of expressions [E, h, w]: the maximum over an expression's AUs, blurred over
+    3 x 3 cells (Belharbi et al., FG 2024); all zero for an expression without AUs.
+    """
+    maps = torch.zeros(len(EXPRESSIONS), *regions.shape[1:], device=regions.device)
+    for row, name in enumerate(EXPRESSIONS):
+        if name in AUS_OF_EXPRESSION:
+            maps[row] = regions[[INDEX[au] for au in AUS_OF_EXPRESSION[name]]].amax(0)
+    return F.avg_pool2d(maps[None], 3, 1, 1)[0]
+
+
+def attention_loss(attention: Tensor, votes: Tensor, regions: Tensor) -> Tensor:
+    """1 - cos(attention, AU map of the expression with most votes), over the rows whose expression has such a map.
+
+    attention [B, h, w]; votes [B, E] (NaN rows: unknown); regions [K, h, w].
+    """
+    targets = expression_maps(regions)[votes.nan_to_num().argmax(1)].flatten(1)
+    counted = ~votes.isnan().any(1) & (targets.sum(1) > 0)
+    if not counted.any():
+        return attention.sum() * 0.0
+    return 1 - F.cosine_similarity(attention.flatten(1)[counted], targets[counted], dim=-1).mean()
+
+
+def total_loss(out: Output, targets: Targets, regions: Tensor, weights: LossWeights) -> tuple[Tensor, dict[str, float]]:
     """The weighted sum, and each term's value for the log."""
     terms = {
         "expression": expression_loss(out.heads[:, 1:].float(), targets.votes) * weights.expression,
-        "concept": concept_loss(out.logits.float(), targets.concepts, targets.concept_weights) * weights.concept,
-        "map": map_loss(out.maps, regions, targets.concepts, targets.concept_weights) * weights.map,
         "score": score_loss(out.heads[:, 0].float(), targets.score, targets.score_weights) * weights.score,
     }
+    if out.logits is not None:
+        terms["concept"] = concept_loss(out.logits.float(), targets.concepts, targets.concept_weights) * weights.concept
+    if out.maps is not None:
+        terms["map"] = map_loss(out.maps, regions, targets.concepts, targets.concept_weights) * weights.map
+    if out.attention is not None and weights.attention:
+        terms["attention"] = attention_loss(out.attention, targets.votes, regions) * weights.attention
+    if out.own_loss is not None:
+        terms["own"] = out.own_loss
     return torch.stack(list(terms.values())).sum(), {name: float(term.detach()) for name, term in terms.items()}

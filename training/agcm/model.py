@@ -8,19 +8,20 @@ Per concept k, over features X [D, n] on n grid cells:
 * activation p = sigmoid(v . z + b) with v, b shared; embedding c = p c+ + (1 - p) c-;
 * heads: one linear layer on all c. Column 0 is the engagement score, the others are expression logits.
 
-e is the published map: it is exactly the weight with which each cell's features enter the concept.
+e is the published map: it is exactly the weight with which each cell's features enter the concept. `ViewedAgcm` is the
+same model with a defect of the authors' released code, to show what it costs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.agcm.backbones import BACKBONES
+from training.agcm.system import LinearConcepts, Output, mixed, randint
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +41,6 @@ class AgcmConfig:
     randint: float = 0.25
     head_dropout: float = 0.1
     backbone: str = "efficientnet-lite0"
-
-
-class AgcmOutput(NamedTuple):
-    """activation logits [B, K]; embeddings c [B, K, m], c+ and c-; maps [B, K, h, w]; heads [B, outputs]."""
-
-    logits: Tensor
-    embedding: Tensor
-    active: Tensor
-    inactive: Tensor
-    maps: Tensor
-    heads: Tensor
 
 
 class SpatialAttention(nn.Module):
@@ -86,14 +76,14 @@ class SpatialAttention(nn.Module):
         return attention
 
 
-class Agcm(nn.Module):
-    """Luma crops [B, 1, S, S] -> AgcmOutput."""
+class Agcm(LinearConcepts):
+    """Luma crops [B, 1, S, S] -> Output with concepts, embeddings and maps."""
 
     def __init__(self, config: AgcmConfig) -> None:
-        super().__init__()
+        backbone = BACKBONES[config.backbone](config.deep_channels)
+        super().__init__(backbone, config.concepts, config.embedding, config.outputs)
         self.config = config
-        self.backbone = BACKBONES[config.backbone](config.deep_channels)
-        d, k, m = self.backbone.channels, config.concepts, config.embedding
+        d, k, m = backbone.channels, config.concepts, config.embedding
         reduced = d // config.squeeze
         self.attention = SpatialAttention(d, k, config.attention_heads)
         self.squeeze = nn.Parameter(torch.randn(k, reduced, d) * (2 / d) ** 0.5)
@@ -102,59 +92,74 @@ class Agcm(nn.Module):
         self.embed = nn.Parameter(torch.randn(k, 2 * m, d) * (2 / d) ** 0.5)
         self.embed_bias = nn.Parameter(torch.zeros(k, 2 * m))
         self.score = nn.Linear(2 * m, 1)
-        self.weight = nn.Parameter(torch.randn(k, m, config.outputs) * (k * m) ** -0.5)
-        self.bias = nn.Parameter(torch.zeros(config.outputs))
 
-    def forward(self, luma: Tensor, labels: Tensor | None = None, known: Tensor | None = None) -> AgcmOutput:
+    def forward(self, luma: Tensor, labels: Tensor | None = None, known: Tensor | None = None) -> Output:
         """labels [B, K] and known [B, K] (bool) are used by RandInt, in training only."""
         x = self.backbone(luma)
+        pooled, maps = self._pooled(x)
+        z = F.leaky_relu(torch.einsum("bkd,ked->bke", pooled, self.embed) + self.embed_bias, 0.01)
+        logits = self.score(z).squeeze(-1)
+        p = logits.sigmoid()
+        if self.training:
+            p = randint(p, labels, known, self.config.randint)
+        active, inactive = z.chunk(2, dim=-1)
+        embedding = mixed(p, active, inactive)
+        heads = self.read(F.dropout(embedding, self.config.head_dropout, self.training))
+        return Output(heads, logits, embedding, active, inactive, maps.unflatten(-1, x.shape[-2:]))
+
+    def fold(self) -> None:
+        """Sum the attention's three kernels for good."""
+        self.attention.fold()
+
+    def _pooled(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What each concept takes of the features [B, K, D], and from where [B, K, n]."""
         gate = self.attention(x)
         cells = F.leaky_relu(x.flatten(2).float(), 0.01)
         channels = self._channel_attention(cells, gate)
         focus = torch.einsum("bkd,bdn->bkn", self.query * channels, cells)
         maps = (gate.clamp_min(1e-12).log() + focus).softmax(-1)
-        pooled = torch.einsum("bkn,bdn->bkd", maps, cells) * channels
-        z = F.leaky_relu(torch.einsum("bkd,ked->bke", pooled, self.embed) + self.embed_bias, 0.01)
-        logits = self.score(z).squeeze(-1)
-        p = self._intervened(logits.sigmoid(), labels, known).unsqueeze(-1)
-        active, inactive = z.chunk(2, dim=-1)
-        embedding = p * active + (1 - p) * inactive
-        dropped = F.dropout(embedding, self.config.head_dropout, self.training)
-        heads = torch.einsum("bkm,kmo->bo", dropped, self.weight) + self.bias
-        return AgcmOutput(logits, embedding, active, inactive, maps.unflatten(-1, x.shape[-2:]), heads)
+        return torch.einsum("bkn,bdn->bkd", maps, cells) * channels, maps
 
     def _channel_attention(self, cells: Tensor, gate: Tensor) -> Tensor:
         """CACM gates [B, K, D] from the gated features' average and maximum."""
         average = torch.einsum("bkn,bdn->bkd", gate, cells)
         peak = gate / gate.amax(-1, keepdim=True)
         highest = (peak.unsqueeze(2) * cells.unsqueeze(1)).amax(-1)
+        return self._excited(average, highest)
+
+    def _excited(self, average: Tensor, highest: Tensor) -> Tensor:
         both = torch.stack([average, highest])
         hidden = torch.einsum("sbkd,krd->sbkr", both, self.squeeze).relu().sum(0)
         return torch.einsum("bkr,kdr->bkd", hidden, self.excite).sigmoid()
 
-    def _intervened(self, p: Tensor, labels: Tensor | None, known: Tensor | None) -> Tensor:
-        """RandInt: one mask of concepts per batch; only labels that are known replace an activation."""
-        if not self.training or labels is None or known is None:
-            return p
-        chosen = torch.rand(p.shape[1], device=p.device) < self.config.randint
-        return torch.where(chosen & known, labels, p)
 
-
-class AgcmExport(nn.Module):
-    """The network as it ships: everything the readout needs, nothing that it can compute itself.
-
-    Returns activation [B, K], active and inactive [B, K, outputs] (W_k . c+_k and W_k . c-_k), maps [B, K, h, w] and
-    heads [B, outputs].
+class ViewedAgcm(Agcm):
+    """AGCM as the authors' released code runs it: token-major features [B, n, D] are viewed, not transposed, as
+    [B, D, h, w] before the spatial attention, so that its gate falls on channel d of cell t as if that were place
+    (t D + d) mod n. The published map is what such a model shows; it is not where the concept looks. An ablation.
     """
 
-    def __init__(self, model: Agcm) -> None:
-        super().__init__()
-        self.model = model.eval()
-        self.model.attention.fold()
+    def _pooled(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        gate = self.attention(viewed(x))
+        cells = F.leaky_relu(x.flatten(2).float(), 0.01)
+        fallen = scattered(gate, cells.shape[1])
+        average = (fallen * cells.unsqueeze(1)).sum(-1)
+        highest = (fallen / gate.amax(-1)[..., None, None] * cells.unsqueeze(1)).amax(-1)
+        channels = self._excited(average, highest)
+        focus = torch.einsum("bkd,bdn->bkn", self.query * channels, cells)
+        weights = (fallen.clamp_min(1e-12).log() + focus.unsqueeze(2)).softmax(-1)
+        maps = (gate.clamp_min(1e-12).log() + focus).softmax(-1)
+        return (weights * cells.unsqueeze(1)).sum(-1) * channels, maps
 
-    def forward(self, crop: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """See the class."""
-        out = self.model(crop)
-        active = torch.einsum("bkm,kmo->bko", out.active, self.model.weight)
-        inactive = torch.einsum("bkm,kmo->bko", out.inactive, self.model.weight)
-        return out.logits.sigmoid(), active, inactive, out.maps, out.heads
+
+def viewed(x: Tensor) -> Tensor:
+    """Features [B, D, h, w] laid out token by token and read back channel by channel: what a view without transpose
+    makes of them."""
+    return x.flatten(2).transpose(1, 2).reshape(x.shape)
+
+
+def scattered(gate: Tensor, channels: int) -> Tensor:
+    """Where a gate [B, K, n] on viewed features falls: [B, K, D, n], on channel d of cell t."""
+    n = gate.shape[-1]
+    place = (torch.arange(n)[None, :] * channels + torch.arange(channels)[:, None]) % n
+    return gate[..., place.to(gate.device)]

@@ -1,0 +1,172 @@
+"""What a training step is fed: prepared files and their labels, batches in a fixed order, augmented crops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engines.preprocess import to_tensor
+from training.agcm.losses import Targets
+from training.concepts import MIRRORED
+from training.crop import CROP
+from training.data.augment import Augment, vary
+from training.data.pictures import DataError
+from training.data.samples import MARGIN_PX, Samples, join
+from training.data.samples import load as load_samples
+from training.data.splits import check_disjoint, check_filled
+from training.experiment import Experiment, ExperimentError, Phase, Source
+from training.regions import regions
+from training.synthetic import ict
+from training.teachers import labels as teacher_labels
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where a run stands: epoch, batch within it, and the phase. first, last: steps of the stage, which is all phases
+    in a row that train the same; the learning rate rises and falls once in each.
+    """
+
+    number: int
+    epoch: int
+    batch: int
+    phase: Phase
+    first: int = 0
+    last: int = 0
+
+
+def read_source(source: Source, scale: teacher_labels.Scale) -> Samples:
+    """A prepared file with the teacher's labels laid over it."""
+    samples = load_samples(Path(source.file))
+    if source.teacher:
+        labels = teacher_labels.apply(teacher_labels.read(Path(source.teacher)), scale)
+        if len(labels.activations) != len(samples):
+            counts = f"{len(labels.activations)} crops, {source.file} has {len(samples)}"
+            raise DataError(f"{source.teacher} labels {counts}")
+        samples = replace(samples, concepts=labels.activations, weights=labels.weights)
+    return replace(samples, weights=samples.weights * np.float32(source.concepts))
+
+
+def read_sources(experiment: Experiment, sources: tuple[Source, ...]) -> list[Samples]:
+    """Every source, without the excluded subjects."""
+    scale = teacher_labels.scale_of(teacher_labels.read(Path(experiment.scale_from)))
+    parts = [read_source(source, scale) for source in sources]
+    return [part.take(~np.isin(part.subjects, experiment.exclude_subjects)) for part in parts]
+
+
+def batches(samples: Samples, shares: list[tuple[int, float]], steps: Step, seed: int) -> Iterator[np.ndarray]:
+    """Row numbers of each batch of an epoch. shares: (rows, part of them seen per epoch) of each joined source."""
+    rng = np.random.default_rng((seed, steps.epoch))
+    rows, start = [], 0
+    for count, share in shares:
+        wanted = round(count * share)
+        repeats = [rng.permutation(count) for _ in range(math.ceil(share))] or [np.zeros(0, np.int64)]
+        rows.append(np.concatenate(repeats)[:wanted] + start)
+        start += count
+    order = rng.permutation(np.concatenate(rows))
+    size = steps.phase.batch
+    for i in range(len(order) // size):
+        yield order[i * size : (i + 1) * size]
+
+
+def score_weights(score: np.ndarray) -> np.ndarray:
+    """Weights of the engagement rows, so that rare classes count: 1 / sqrt(share of the class)."""
+    weights = np.zeros(len(score), np.float32)
+    for value in np.unique(score[~np.isnan(score)]):
+        rows = score == value
+        weights[rows] = (rows.sum() / (~np.isnan(score)).sum()) ** -0.5
+    return weights
+
+
+def make_batch(samples: Samples, rows: np.ndarray, side_px: int, rng: np.random.Generator,
+               weights: np.ndarray) -> tuple[Tensor, Targets]:  # fmt: skip
+    """Augmented crops [B, 1, S, S] and their targets."""
+    views = [vary(samples.crops[row], MARGIN_PX, side_px, Augment(), rng) for row in rows]
+    mirrored = np.array([flag for _, flag in views])[:, None]
+    concepts, trust = samples.concepts[rows], samples.weights[rows]
+    order = np.array(MIRRORED)
+    concepts, trust = (np.where(mirrored, part[:, order], part) for part in (concepts, trust))
+    arrays = (samples.votes[rows], concepts, trust, samples.score[rows], weights[rows])
+    crops = to_tensor(np.stack([view for view, _ in views]), CROP)
+    # One plane is contiguous in either order; saying which one keeps the first layers on their fast path.
+    inputs = torch.from_numpy(crops).to(memory_format=torch.channels_last)
+    return inputs, Targets(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
+
+
+def rate(number: int, total: int) -> float:
+    """Share of the peak learning rate: linear warm-up over 6 % of the steps, then a cosine to 1 %."""
+    warm = max(1, round(0.06 * total))
+    if number < warm:
+        return (number + 1) / warm
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (number - warm) / max(1, total - warm)))
+
+
+def schedule(experiment: Experiment, rows: int) -> list[Step]:
+    """Every step of the run, in order. Raises ExperimentError if an epoch would hold none."""
+    steps: list[Step] = []
+    epoch = 0
+    for _, stage in groupby(experiment.phases, key=lambda phase: phase.train):
+        first, epochs = len(steps), [phase for phase in stage for _ in range(phase.epochs)]
+        last = first + sum(rows // phase.batch for phase in epochs) - 1
+        for phase in epochs:
+            if phase.batch > rows:
+                raise ExperimentError(f"phases: a batch of {phase.batch} is more than the {rows} crops of an epoch")
+            steps += [Step(len(steps) + i, epoch, i, phase, first, last) for i in range(rows // phase.batch)]
+            epoch += 1
+    return steps
+
+
+def check_people(experiment: Experiment, train: list[Samples], valid: list[Samples]) -> None:
+    """Raises DataError if a file has no picture left, or if a subject of a corpus is in both splits."""
+    seen: dict[str, dict[str, np.ndarray]] = {}
+    sides = (("train", experiment.train, train), ("valid", experiment.valid, valid))
+    for split, sources, parts in sides:
+        check_filled(split, len(sources), "the experiment")
+        for source, part in zip(sources, parts, strict=True):
+            check_filled(split, len(part), source.file)
+            if source.share > 0:
+                known = seen.setdefault(source.whose(), {})
+                known[split] = np.concatenate([known.get(split, np.zeros(0, np.int64)), part.subjects])
+    for splits in seen.values():
+        check_disjoint(splits)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a run learns from. shares: see `batches`. importance [N]: see `score_weights`. places: regions [K, h, w] of
+    the concepts, for every side of a picture.
+    """
+
+    samples: Samples
+    shares: list[tuple[int, float]]
+    importance: np.ndarray
+    places: Mapping[int, Tensor]
+    valid: list[Samples]
+
+
+def gather(experiment: Experiment) -> Material:
+    """Read all files of an experiment. Raises DataError or IctFileError naming the one that is wrong."""
+    parts, valid = read_sources(experiment, experiment.train), read_sources(experiment, experiment.valid)
+    check_people(experiment, parts, valid)
+    samples = join(parts)
+    shares = [(len(part), source.share) for part, source in zip(parts, experiment.train, strict=True)]
+    face = ict.load(Path(experiment.ict))
+    places = {p.side_px: torch.from_numpy(regions(face, p.side_px // 16)) for p in experiment.phases}
+    return Material(samples, shares, score_weights(samples.score), places, valid)
+
+
+def epoch(material: Material, first: Step, seed: int, rank: int, world: int) -> Iterator[tuple[Step, Tensor, Targets]]:
+    """The rest of an epoch from `first` on: the part of every batch that process `rank` of `world` has."""
+    for i, rows in enumerate(batches(material.samples, material.shares, first, seed)):
+        if i < first.batch:
+            continue
+        step = replace(first, number=first.number + i - first.batch, batch=i)
+        rng = np.random.default_rng((seed, step.number, rank) if rank else (seed, step.number))
+        crops, targets = make_batch(material.samples, rows[rank::world], step.phase.side_px, rng, material.importance)
+        yield step, crops, targets

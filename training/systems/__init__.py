@@ -1,0 +1,1 @@
+"""The study's other systems: concept models, plain classifiers and map explanations on the backbone of AGCM."""
