@@ -32,7 +32,6 @@ from engines.spec import MODELS_DIR, HeadSpec, IntervalSpec, ManifestError, Mode
 from training import conformal, temperature
 from training.calibration_report import CalibrationReport, IntervalReport, TargetReport, coverage, show, write
 from training.conformal import Answers, Interval, Method
-from training.crop import CROP
 from training.data.augment import centre
 from training.data.pictures import DataError
 from training.data.samples import MARGIN_PX, Samples
@@ -184,7 +183,7 @@ def readouts(file: ModelFile, samples: Samples) -> list[ConceptReadout]:
     engine, (crop, heads) = OnnxRuntimeEngine(file), parts_of(file.manifest)
     found: list[ConceptReadout] = []
     for start in track(range(0, len(samples), _BATCH), description="exported model"):
-        crops = np.stack([centre(each, MARGIN_PX, CROP.size_px) for each in samples.crops[start : start + _BATCH]])
+        crops = np.stack([centre(each, MARGIN_PX, crop.size_px) for each in samples.crops[start : start + _BATCH]])
         found += read(engine.infer({"crop": to_tensor(crops, crop)}), heads)
     engine.close()
     return found
@@ -226,10 +225,10 @@ def main(
     """Measure how far a model is off on people and pictures it was not trained on, and write it into its manifest."""
     try:
         settings, file = load_experiment(experiment), load_model_file(model.name, model.parent)
-        _, heads = parts_of(file.manifest)
+        crop, heads = parts_of(file.manifest)
         samples, voted = load_samples(engagement), with_votes(load_samples(expressions), expressions)
         torch.set_num_threads(settings.threads)
-        pictures = embed(trained(settings, weights), with_scores(samples, engagement))
+        pictures = embed(trained(settings, weights), with_scores(samples, engagement), crop.size_px)
         said = readouts(file, samples)
         check_belongs(file.manifest.name, said, pictures)
         found = nested(pictures, np.stack([each.activation for each in said]), rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,12 +23,13 @@ from typer.testing import CliRunner
 
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.concept import half_width, read
-from engines.spec import HeadSpec, load_model_file
+from engines.spec import ConceptSpec, HeadSpec, IntervalSpec, Manifest, load_model_file
 from tests.training.material import SIDE_PX, learnable, write_experiment
 from training import calibrate
 from training import export as exporter
 from training.agcm.model import Agcm, AgcmConfig
 from training.calibrate import interval_report, interval_spec, nested, target_report
+from training.calibrated import kept
 from training.calibration_report import CalibrationReport
 from training.concepts import EXPRESSIONS, NAMES
 from training.conformal import Interval, Spread
@@ -123,6 +125,23 @@ def test_the_temperature_of_votes_is_found_and_the_error_after_it_is_cross_fitte
         assert report.temperature < 0.2, "the majority is certain here"
         assert report.ece_width_after < 0.05 < 0.2 < report.ece_width_before
     assert report.cross_entropy_after < report.cross_entropy_before
+
+
+def test_a_calibration_stays_with_its_network_and_with_no_other(tmp_path: Path) -> None:
+    content = b"a network"
+    (tmp_path / "model.onnx").write_bytes(content)
+    heads = HeadSpec(("a",), (0.5, 0.0), ((0.1, 0.2),), ())
+    concepts = (ConceptSpec("AU1", "au", ""),)
+    fresh = Manifest("m", "model.onnx", hashlib.sha256(content).hexdigest(), (), (), concepts=concepts, heads=heads)
+    assert kept(fresh, tmp_path / "nothing") == fresh
+    found = msgspec.structs.replace(heads, temperature=0.7, calibrated_to="majority", interval=IntervalSpec(0.9, 0.4))
+    calibrated = msgspec.structs.replace(fresh, heads=found)
+    (tmp_path / "manifest.json").write_bytes(msgspec.json.encode(calibrated))
+    assert kept(fresh, tmp_path) == calibrated
+    other = msgspec.structs.replace(fresh, sha256="0" * 64)
+    assert kept(other, tmp_path) == other
+    moved = msgspec.structs.replace(fresh, heads=msgspec.structs.replace(heads, mean=((0.3, 0.2),)))
+    assert kept(moved, tmp_path) == moved
 
 
 @dataclass(frozen=True, slots=True)
