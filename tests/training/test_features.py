@@ -99,7 +99,10 @@ def test_gaze_without_the_head_is_unknown(tmp_path: Path) -> None:
     assert {NAMES[i] for i in np.nonzero(read.weights[0])[0]} == {"AU12"}
 
 
-PYFEAT = "input,FaceScore,Pitch,Roll,Yaw,AU01,AU12,AU43\nfaces/a.jpg,0.99,15.0,0.0,20.0,0.1,0.9,1.0\nb.jpg,,,,,,,\n"
+PYFEAT = """input,approx_time,Identity,FaceScore,Pitch,Roll,Yaw,AU01,AU12,AU43
+faces/a.jpg,00:01,Person_0,0.99,15.0,0.0,20.0,0.1,0.9,1.0
+b.jpg,00:02,,,,,,,,
+"""
 
 
 def test_pyfeat_in_degrees(tmp_path: Path) -> None:

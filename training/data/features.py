@@ -20,6 +20,7 @@ on, which are activations already.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,9 +45,11 @@ OPENFACE_FULL = 5.0
 _RADIANS_AT_MOST = 3.2
 _OPENFACE_R = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 _OPENFACE_C = (*_OPENFACE_R[:-1], 28, 45)
-_TEXTS = frozenset(
-    ("input", "name", "file", "session", "source", "status", "wall_time", "model", "backend", "calibration")
+_TEXTS = frozenset(("input", "name", "file", "status"))
+_NUMBERS = re.compile(
+    r"AU\d\d(_[rc])?|\w+_activation|pose_R[xyz]|gaze_angle_[xy]|confidence|success|timestamp|FaceScore|Pitch|Yaw"
 )
+"""Columns that are read; what else a table has, such as Py-Feat's approx_time, may be anything."""
 _AUS = tuple(int(name.removeprefix("AU")) for name in NAMES if name.startswith("AU"))
 
 
@@ -68,10 +71,12 @@ class FeatureTable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sheet:
-    """A table as it lies on disk. numbers: [T] by column, NaN where a cell is empty; texts: the columns of words."""
+    """What is read of a table. numbers: [T] by column, NaN where a cell is empty; texts: the columns of words; header:
+    all names."""
 
     path: Path
     count: int
+    header: tuple[str, ...]
     numbers: Mapping[str, F64]
     texts: Mapping[str, tuple[str, ...]]
 
@@ -96,7 +101,7 @@ def read_csv(path: Path, angles: Angles = "auto") -> FeatureTable:
         return _own(sheet)
     raise DataError(
         f"{path} has no AU columns: expected AU01_r (OpenFace), AU01 (Py-Feat) or AU1_activation (pipeline.export); "
-        f"it has {', '.join([*has, *sheet.texts][:6])}"
+        f"it has {', '.join(sheet.header[:6])}"
     )
 
 
@@ -106,7 +111,7 @@ def from_openface(values: F32, what: Path) -> FeatureTable:
     if values.ndim != 2 or values.shape[1] != len(columns):
         raise DataError(f"{what} has {values.shape[-1]} columns; OpenFace 2 writes {len(columns)}")
     numbers = {name: values[:, i].astype(np.float64) for i, name in enumerate(columns)}
-    return _openface(_Sheet(what, len(values), numbers, {}))
+    return _openface(_Sheet(what, len(values), columns, numbers, {}))
 
 
 def openface_columns() -> tuple[str, ...]:
@@ -201,7 +206,7 @@ def _table(sheet: _Sheet, given: Mapping[str, F64], found: npt.NDArray[np.bool_]
 
 
 def _read(path: Path) -> _Sheet:
-    """Every column; words only where words are expected. Raises DataError naming what is no number."""
+    """The columns that concepts are made of. Raises DataError naming what is no number."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = [line for line in csv.reader(file) if line]
@@ -218,9 +223,9 @@ def _read(path: Path) -> _Sheet:
     for name, cells in zip(map(str.strip, header), zip(*rows, strict=True), strict=True):
         if name in _TEXTS:
             texts[name] = tuple(cell.strip() for cell in cells)
-        elif name:
+        elif _NUMBERS.fullmatch(name):
             numbers[name] = np.array([_number(cell, path, i, name) for i, cell in enumerate(cells, start=2)])
-    return _Sheet(path, len(rows), numbers, texts)
+    return _Sheet(path, len(rows), tuple(map(str.strip, header)), numbers, texts)
 
 
 def _number(cell: str, path: Path, line: int, column: str) -> float:
