@@ -2,7 +2,8 @@
 
 Writes model.onnx and manifest.json, or nothing: export refuses when ONNX Runtime and torch differ by more than 1e-4 on
 real crops. The manifest carries what the contributions refer to: the mean share of every concept over the training
-pictures of each head (engagement pictures for the score, expression pictures for the expressions).
+pictures of each head (engagement pictures for the score, expression pictures for the expressions). A system whose heads
+are no sum over concepts has no such shares: its manifest lists no concepts, and its base is the mean output.
 """
 
 from __future__ import annotations
@@ -28,21 +29,22 @@ from torch import nn
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.preprocess import to_tensor
 from engines.spec import MODELS_DIR, ConceptSpec, HeadSpec, Manifest, ModelFile, TensorSpec
-from training.agcm.model import Agcm, AgcmConfig, AgcmExport
+from training.agcm.system import Deployed, LinearConcepts, System
 from training.calibrated import kept
-from training.concepts import CONCEPTS, EXPRESSIONS, NAMES
-from training.crop import CROP
+from training.concepts import CONCEPTS, EXPRESSIONS
+from training.crop import CROP, crop_of
 from training.data.augment import centre
 from training.data.pictures import DataError
 from training.data.samples import MARGIN_PX, Samples, join
 from training.experiment import Experiment, ExperimentError
 from training.experiment import load as load_experiment
+from training.feed import read_sources
 from training.metrics import pearson
 from training.run import load_weights
-from training.train import predict, read_sources
+from training.systems.table import build
+from training.train import predict
 
 TOLERANCE = 1e-4
-OUTPUTS = ("activation", "active", "inactive", "maps", "heads")
 _CHECKED = 64
 
 
@@ -52,53 +54,56 @@ class ExportError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What contributions are measured from. mean [K, 1 + E]; base [1 + E]."""
+    """What contributions are measured from. mean [K, 1 + E], or [0, 1 + E] if heads are no sum; base [1 + E]."""
 
     mean: npt.NDArray[np.float64]
     base: npt.NDArray[np.float64]
 
 
-def tensors(samples: Samples) -> npt.NDArray[np.float32]:
+def tensors(samples: Samples, side_px: int = CROP.size_px) -> npt.NDArray[np.float32]:
     """The crops as the live path would feed them [N, 1, S, S]."""
-    return to_tensor(np.stack([centre(crop, MARGIN_PX, CROP.size_px) for crop in samples.crops]), CROP)
+    return to_tensor(np.stack([centre(crop, MARGIN_PX, side_px) for crop in samples.crops]), CROP)
 
 
 @torch.no_grad()
-def shares(model: Agcm, samples: Samples) -> npt.NDArray[np.float64]:
-    """Mean over the samples of W_k . c_k, [K, 1 + E]."""
+def shares(model: System, samples: Samples, side_px: int = CROP.size_px) -> npt.NDArray[np.float64]:
+    """Mean over the samples of W_k . c_k, [K, 1 + E]; for a system without such shares of its heads, [1, 1 + E]."""
     model.eval()
-    total = np.zeros((model.config.concepts, model.config.outputs))
+    parts = []
     for start in range(0, len(samples), 128):
         part = samples.take(np.arange(start, min(start + 128, len(samples))))
-        embedding = model(torch.from_numpy(tensors(part))).embedding
-        total += torch.einsum("bkm,kmo->ko", embedding, model.weight).double().numpy()
-    return np.asarray(total / max(len(samples), 1))
+        out = model(torch.from_numpy(tensors(part, side_px)))
+        found = model.shares(out)
+        parts.append((out.heads.unsqueeze(1) if found is None else found).double().sum(0).numpy())
+    return np.asarray(sum(parts) / max(len(samples), 1))
 
 
-def reference(model: Agcm, parts: list[Samples], limit: int = 4000) -> Reference:
+def reference(model: System, parts: list[Samples], limit: int = 4000, side_px: int = CROP.size_px) -> Reference:
     """The score's column from the pictures with an engagement label, the others from those with votes."""
     everything = join(parts)
     rng = np.random.default_rng(0)
 
     def mean_over(rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-        return shares(model, everything.take(rng.permutation(rows)[:limit]))
+        return shares(model, everything.take(rng.permutation(rows)[:limit]), side_px)
 
     voted = np.nonzero(~np.isnan(everything.votes).any(1))[0]
     scored = np.nonzero(~np.isnan(everything.score))[0]
-    mean = mean_over(voted)
+    mean = mean_over(voted if len(voted) else np.arange(len(everything)))
     if len(scored):
         mean[:, 0] = mean_over(scored)[:, 0]
+    if not isinstance(model, LinearConcepts):
+        return Reference(mean[:0], mean.sum(0))
     bias = model.bias.detach().double().numpy()
     return Reference(mean, bias + mean.sum(0))
 
 
-def reliabilities(model: Agcm, valid: list[Samples]) -> list[tuple[float, str]]:
+def reliabilities(model: System, valid: list[Samples], side_px: int = CROP.size_px) -> list[tuple[float, str]]:
     """Per concept: correlation with its reference on held-out crops, and which reference that is.
 
     Photographs labelled by the teacher where the teacher is to be believed, renders with exact labels elsewhere.
     """
     found = []
-    parts = [(part, predict(model, part, CROP.size_px)[1]) for part in valid]
+    parts = [(part, predict(model, part, side_px)[1]) for part in valid]
     for column, concept in enumerate(CONCEPTS):
         names = ("teacher", "render") if concept.teacher_reliable else ("render", "teacher")
         rated = {}
@@ -127,14 +132,14 @@ def _quiet() -> Iterator[None]:
         registry.setLevel(level)
 
 
-def to_onnx(model: Agcm, path: Path) -> None:
+def to_onnx(model: System, path: Path, side_px: int = CROP.size_px) -> None:
     """Write the deployable graph with a free batch dimension; the attention's three kernels are folded into one."""
     # An example of one or two crops may leave its own batch size in the graph; three are taken for a variable.
-    example = torch.zeros(3, 1, CROP.size_px, CROP.size_px)
+    example = torch.zeros(3, 1, side_px, side_px)
     with _quiet():
         program = torch.onnx.export(
-            AgcmExport(model).eval(), (example,), dynamo=True, opset_version=18, verbose=False,
-            input_names=["crop"], output_names=list(OUTPUTS), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            Deployed(model).eval(), (example,), dynamo=True, opset_version=18, verbose=False,
+            input_names=["crop"], output_names=list(model.names), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
         )  # fmt: skip
     if program is None:
         raise ExportError("torch.onnx.export gave no program")
@@ -156,34 +161,36 @@ def _bare(network: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @torch.no_grad()
-def parity(model: Agcm, file: ModelFile, crops: npt.NDArray[np.float32]) -> float:
+def parity(model: System, file: ModelFile, crops: npt.NDArray[np.float32]) -> float:
     """Largest difference between ONNX Runtime and torch over all outputs, in batches of 1, 5 and all."""
-    network: nn.Module = AgcmExport(model)
+    network: nn.Module = Deployed(model)
     engine = OnnxRuntimeEngine(file)
     worst = 0.0
     for count in (1, 5, len(crops)):
         expected = network(torch.from_numpy(crops[:count]))
         got = engine.infer({"crop": crops[:count]})
-        for name, value in zip(OUTPUTS, expected, strict=True):
+        for name, value in zip(model.names, expected, strict=True):
             worst = max(worst, float(np.abs(got[name] - value.numpy()).max()))
     return worst
 
 
-def manifest_for(path: Path, name: str, model: Agcm, against: Reference,
-                 rated: list[tuple[float, str]], cuts: tuple[float, ...]) -> Manifest:  # fmt: skip
+@torch.no_grad()
+def manifest_for(path: Path, name: str, model: System, against: Reference, rated: list[tuple[float, str]],
+                 cuts: tuple[float, ...], side_px: int = CROP.size_px) -> Manifest:  # fmt: skip
     """The manifest of an exported file."""
-    k, outputs, grid = len(NAMES), model.config.outputs, CROP.size_px // 16
-    shapes = ((-1, k), (-1, k, outputs), (-1, k, outputs), (-1, k, grid, grid), (-1, outputs))
+    crop = crop_of(side_px)
+    shapes = [(-1, *part.shape[1:]) for part in Deployed(model)(torch.zeros(1, 1, side_px, side_px))]
+    listed = CONCEPTS if len(against.mean) else ()
     return Manifest(
         name=name,
         file="model.onnx",
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        inputs=(TensorSpec("crop", "float32", (-1, 1, CROP.size_px, CROP.size_px)),),
-        outputs=tuple(TensorSpec(n, "float32", shape) for n, shape in zip(OUTPUTS, shapes, strict=True)),
-        crop=CROP,
+        inputs=(TensorSpec("crop", "float32", (-1, 1, side_px, side_px)),),
+        outputs=tuple(TensorSpec(n, "float32", shape) for n, shape in zip(model.names, shapes, strict=True)),
+        crop=crop,
         concepts=tuple(
             ConceptSpec(c.name, c.kind, c.meaning, None if np.isnan(r) else round(r, 4), ref)
-            for c, (r, ref) in zip(CONCEPTS, rated, strict=True)
+            for c, (r, ref) in zip(listed, rated, strict=bool(listed))
         ),
         heads=HeadSpec(EXPRESSIONS, tuple(against.base.tolist()), tuple(map(tuple, against.mean.tolist())), cuts),
     )
@@ -193,12 +200,14 @@ def export(experiment: Experiment, weights: Path, out: Path, cuts: tuple[float, 
     """Write `out`; returns the parity. Raises ExportError and writes nothing if it is above TOLERANCE."""
     model = _trained(experiment, weights)
     train, valid = read_sources(experiment, experiment.train), read_sources(experiment, experiment.valid)
-    crops = np.concatenate([tensors(part.take(np.arange(min(_CHECKED, len(part))))) for part in valid])
+    side_px = experiment.crop_px
+    crops = np.concatenate([tensors(part.take(np.arange(min(_CHECKED, len(part)))), side_px) for part in valid])
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         path = Path(folder) / "model.onnx"
-        to_onnx(model, path)
-        manifest = manifest_for(path, out.name, model, reference(model, train), reliabilities(model, valid), cuts)
+        to_onnx(model, path, side_px)
+        against, rated = reference(model, train, side_px=side_px), reliabilities(model, valid, side_px)
+        manifest = manifest_for(path, out.name, model, against, rated, cuts, side_px)
         difference = parity(model, ModelFile(path, manifest), crops)
         if not difference <= TOLERANCE:
             raise ExportError(f"ONNX Runtime and torch differ by {difference:.2e} (limit {TOLERANCE:.0e}); not written")
@@ -211,10 +220,9 @@ def export(experiment: Experiment, weights: Path, out: Path, cuts: tuple[float, 
     return difference
 
 
-def _trained(experiment: Experiment, weights: Path) -> Agcm:
-    """The model of an experiment with the weights of a run. Raises ExportError if they do not fit each other."""
-    config = AgcmConfig(len(NAMES), 1 + len(EXPRESSIONS), experiment.embedding, deep_channels=experiment.deep_channels)
-    model = Agcm(config)
+def _trained(experiment: Experiment, weights: Path) -> System:
+    """The system of an experiment with the weights of a run. Raises ExportError if they do not fit each other."""
+    model = build(experiment)
     try:
         model.load_state_dict(load_weights(weights))
     except RuntimeError as error:
