@@ -70,7 +70,8 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """name: run folder under runs/. system: what is trained. crop_px: side of the crop that the exported model reads.
     backbone: kind and first weights, or init: a run's weights to go on from.
     scale_from: teacher file whose quantiles scale every teacher. expression, concept, map, score: loss weights.
-    learning_rate: peak of one cosine with warm-up. ema: decay of the averaged weights, which are what is exported.
+    learning_rate: peak of one cosine with warm-up. head_rate: how many times faster what is above the backbone learns.
+    ema: decay of the averaged weights, which are what is exported.
     attention: loss weight of aucam's map. freeze_backbone: train concepts and heads only. exclude_subjects: of the
     engagement corpus. token_order: of agcm; "viewed" repeats a defect of the authors' code. bottleneck, learns: of cbm.
     """
@@ -87,6 +88,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     embedding: int = 16
     deep_channels: int = 96
     learning_rate: float = 1e-3
+    head_rate: float = 1.0
     weight_decay: float = 0.02
     ema: float = 0.998
     expression: float = 1.0

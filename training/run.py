@@ -54,7 +54,7 @@ class Run:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
         _start(self.model, experiment)
         self.model.backbone.requires_grad_(not experiment.freeze_backbone)
-        groups = _groups(self.model, experiment.weight_decay)
+        groups = _groups(self.model, experiment.weight_decay, experiment.head_rate)
         self.trained = self.fabric.setup(self.model)
         self.optimizer = torch.optim.AdamW(groups, lr=experiment.learning_rate)
         self.averaged = Averaged(self.model, experiment.ema)
@@ -170,9 +170,12 @@ def _start(model: System, experiment: Experiment) -> None:
             raise ExperimentError(f"init: {experiment.init} belongs to another configuration") from error
 
 
-def _groups(model: nn.Module, decay: float) -> list[dict[str, object]]:
-    """Weight decay for kernels and matrices only."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    large = [p for p in trained if p.ndim > 1]
-    small = [p for p in trained if p.ndim <= 1]
-    return [{"params": large, "weight_decay": decay}, {"params": small, "weight_decay": 0.0}]
+def _groups(model: nn.Module, decay: float, head_rate: float) -> list[dict[str, object]]:
+    """Weight decay for kernels and matrices only; `rate` multiplies the learning rate."""
+    groups: list[dict[str, object]] = []
+    for backbone, rate in ((True, 1.0), (False, head_rate)):
+        named = [p for name, p in model.named_parameters() if name.startswith("backbone.") == backbone]
+        trained = [p for p in named if p.requires_grad]
+        groups.append({"params": [p for p in trained if p.ndim > 1], "weight_decay": decay, "rate": rate})
+        groups.append({"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0, "rate": rate})
+    return groups

@@ -115,7 +115,7 @@ def _update(run: Run, crops: Tensor, targets: Targets, places: Tensor, step: Ste
     torch.manual_seed(run.experiment.seed * 1_000_003 + run.number)
     for group in run.optimizer.param_groups:
         share = rate(run.number - step.first, step.last + 1 - step.first)
-        group["lr"] = run.experiment.learning_rate * share
+        group["lr"] = run.experiment.learning_rate * share * group["rate"]
     out = run.trained(crops, targets.concepts, targets.concept_weights > 0)
     weights = loss_weights(run.experiment, step.phase.train)
     loss, terms = total_loss(out, targets, places, weights)

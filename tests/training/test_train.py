@@ -272,3 +272,12 @@ def test_prediction_does_not_depend_on_what_else_is_predicted(face: FaceModel, t
     np.testing.assert_allclose(activations[[129]], alone[1], atol=1e-5)
     assert heads.shape == (130, 9)
     assert activations.shape == (130, 26)
+
+
+def test_what_is_above_the_backbone_learns_faster_by_the_head_rate(face: FaceModel, tmp_path: Path) -> None:
+    run = Run(load(write_experiment(tmp_path, face, head_rate="3.0")), tmp_path)
+    below = {id(p) for name, p in run.model.named_parameters() if name.startswith("backbone.")}
+    rates = {id(p): group["rate"] for group in run.optimizer.param_groups for p in group["params"]}
+    assert len(rates) == len(list(run.model.parameters()))
+    assert {rates[p] for p in below} == {1.0}
+    assert {rate for p, rate in rates.items() if p not in below} == {3.0}
