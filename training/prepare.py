@@ -69,7 +69,11 @@ def prepare(corpus: Corpus, out: Path, how: How) -> list[str]:
     with open_cache(how.cache) as cache:
         cutter = Cutter(engine, rule_of(engine, corpus, CROP_PX, MARGIN_PX), cache)
         places = track(range(len(corpus.items)), f"{corpus.name} {corpus.split}")
-        count, found = save_rows(out, rows(cut_corpus(cutter, corpus, places, broken), corpus), STORED_PX)
+        try:
+            count, found = save_rows(out, rows(cut_corpus(cutter, corpus, places, broken), corpus), STORED_PX)
+        except KeyboardInterrupt:
+            print("interrupted: the crops are kept, and the same command goes on from here", file=sys.stderr)
+            raise
     told = [f"{out}: {count} crops, face found in {found / count:.2%}"]
     told += [f"left out: {number} {reason}" for reason, number in corpus.left_out.items() if number]
     if broken is not None:
