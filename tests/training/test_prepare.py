@@ -8,6 +8,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from skimage import data
 from engines.preprocess import Luma
 from tests.training import layouts
 from training.concepts import EXPRESSIONS, INDEX, NAMES
+from training.data import cut
 from training.data.samples import MARGIN_PX, load
 from training.prepare import STORED_PX, from_renders, main
 
@@ -210,6 +212,25 @@ def test_a_users_mistake_is_one_line(tmp_path: Path, arguments: tuple[str, ...],
     assert message in ran.stderr
     assert ran.stderr.count("\n") == 1
     assert not (tmp_path / "crops.npz").exists()
+
+
+def test_an_interruption_says_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, cut_crop, made = layouts.rafdb(tmp_path / "r"), cut.cut_crop, iter(range(9))
+
+    def stopped(*arguments: Any) -> tuple[Luma, bool]:
+        if next(made) == 2:
+            raise KeyboardInterrupt
+        return cut_crop(*arguments)
+
+    monkeypatch.setattr(cut, "cut_crop", stopped)
+    arguments = ("rafdb", folder, "--split", "train", "--out", tmp_path / "o.npz", "--cache", tmp_path / "c.sqlite")
+    ran = command(*arguments)
+    assert ran.returncode != 0
+    assert "interrupted: the crops are kept" in ran.stderr
+    assert not (tmp_path / "o.npz").exists()
+    assert command(*arguments).returncode == 0
+    assert len(load(tmp_path / "o.npz")) == 3
+    assert next(made) == 4, "two were kept, so that one was left to cut"
 
 
 def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
