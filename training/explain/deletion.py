@@ -121,7 +121,7 @@ def _switched_off(curves: tuple[Curve, ...], head: str) -> str:
     return f" With concepts made inactive instead, the smallest area is that by {best} ({listed})."
 
 
-def said(curves: tuple[Curve, ...]) -> str:
+def said(curves: tuple[Curve, ...]) -> tuple[str, ...]:
     """What came out."""
     parts = []
     for head in dict.fromkeys(curve.head for curve in curves):
@@ -140,4 +140,4 @@ def said(curves: tuple[Curve, ...]) -> str:
         if box is not None and blind is not None:
             text += f"; the black box leaves {box.area.text()} with SHAP and {blind.area.text()} at random"
         parts.append(f"{text}.{_switched_off(curves, head)}")
-    return " ".join(parts)
+    return tuple(parts)

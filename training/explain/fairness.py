@@ -125,7 +125,7 @@ def worse(row: GroupRow, overall: GroupRow) -> bool:
     return row.value.low > overall.value.value
 
 
-def said(found: Sequence[GroupRow]) -> str:
+def said(found: Sequence[GroupRow]) -> tuple[str, ...]:
     """What came out."""
     parts = []
     for corpus in dict.fromkeys(row.corpus for row in found):
@@ -137,4 +137,4 @@ def said(found: Sequence[GroupRow]) -> str:
             f"{corpus}, {overall.figure} {overall.value.text()} over all: "
             + (f"clearly worse for {listed}." if bad else "no group is clearly worse.")
         )
-    return " ".join(parts)
+    return tuple(parts)

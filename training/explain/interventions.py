@@ -106,7 +106,7 @@ def same_as_live(answers: Answers, heads: HeadSpec, told: F64, seed: int) -> flo
     return float(np.abs(here - np.array(live)).max())
 
 
-def said(found: Sequence[Intervention]) -> str:
+def said(found: Sequence[Intervention]) -> tuple[str, ...]:
     """What came out."""
     parts = []
     for head in dict.fromkeys(each.head for each in found):
@@ -122,4 +122,4 @@ def said(found: Sequence[Intervention]) -> str:
             ends = f"from {curve.values[0]:.3f} to {curve.values[-1]:.3f}"
             words.append(f"told the {what} of every known concept, the {curve.figure} {verb} {ends}{surprise}")
         parts.append(f"{head}: {'; '.join(words)}.")
-    return " ".join(parts)
+    return tuple(parts)

@@ -26,6 +26,7 @@ class Hiding(msgspec.Struct, frozen=True):
     pictures: how many (picture, concept) pairs. fall: of the concept's activation. rate: share in which the concept's
     logit falls more than that of the other concepts that are active in the picture, on average (pictures without
     another active concept do not count). beaten: share in which hiding the own map makes the activation fall more.
+    own_fall: fall by the own map in these very pairs (concepts without a landmark region are not among "region").
     """
 
     model: str
@@ -35,6 +36,7 @@ class Hiding(msgspec.Struct, frozen=True):
     fall: Estimate
     rate: Estimate | None
     beaten: Estimate | None
+    own_fall: Estimate
 
 
 def top_cells(weights: npt.NDArray[np.floating], share: float = SHARE) -> Bools:
@@ -130,11 +132,11 @@ def figures(model: str, trials: Sequence[Trial], names: Sequence[str]) -> tuple[
         same = np.concatenate([own[part.k] for part in parts])
         rate = mean((judged > 0).astype(np.float64)) if len(judged) else None
         beaten = None if kind == "own" else mean((same > fall).astype(np.float64))
-        found.append(Hiding(model, concept, kind, len(fall), mean(fall), rate, beaten))
+        found.append(Hiding(model, concept, kind, len(fall), mean(fall), rate, beaten, mean(same)))
     return tuple(found)
 
 
-def said(found: Sequence[Hiding]) -> str:
+def said(found: Sequence[Hiding]) -> tuple[str, ...]:
     """What came out, for each model."""
     parts = []
     models = list(dict.fromkeys(each.model for each in found))
@@ -152,7 +154,9 @@ def said(found: Sequence[Hiding]) -> str:
             if kind in rows and (control := rows[kind]).beaten is not None:
                 better = control.beaten.low > 0.5
                 worse = control.beaten.high < 0.5
-                verb = "beats" if better else "loses to" if worse else "is no better than"
+                verb = "beats" if better else "loses to" if worse else "does not clearly beat"
+                both = f"takes {control.fall.text()}, the own map {control.own_fall.text()} in the same cases"
                 share = control.beaten.percent()
-                parts.append(f"That {verb} {name} ({control.fall.text()}; its own map takes more in {share}).")
-    return " ".join(parts)
+                what = name[0].upper() + name[1:]
+                parts.append(f"{what} {both}: the own map {verb} it, and takes more in {share} of them.")
+    return tuple(parts)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Section:
     """asked: one sentence. picture: file name beside the page. columns and rows: the table, numbers on the right.
-    said: made from the figures. notes: how it was measured.
+    said: made from the figures, a line each. notes: how it was measured.
     """
 
     title: str
@@ -16,7 +16,7 @@ class Section:
     picture: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    said: str
+    said: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -24,7 +24,7 @@ def markdown(title: str, intro: tuple[str, ...], sections: tuple[Section, ...]) 
     """The whole page."""
     parts = [f"# {title}", *intro]
     for section in sections:
-        parts += [f"## {section.title}", section.asked, f"**{section.said}**" if section.said else ""]
+        parts += [f"## {section.title}", section.asked, "\n".join(f"- **{line}**" for line in section.said)]
         parts += [f"![{section.title}]({section.picture})" if section.picture else "", _table(section), *section.notes]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -136,7 +137,8 @@ def quality(path: Path, found: Sequence[Quality], names: Sequence[str]) -> None:
 def fairness(path: Path, found: Sequence[GroupRow]) -> None:
     """A row for each corpus, a panel for each factor; the grey line is the figure over all pictures."""
     corpora = list(dict.fromkeys(row.corpus for row in found))
-    factors = [name for name in dict.fromkeys(row.factor for row in found) if name != "all"]
+    count = Counter((row.corpus, row.factor) for row in found)
+    factors = [name for name in dict.fromkeys(row.factor for row in found) if any(count[c, name] > 1 for c in corpora)]
     figure, grid = pyplot.subplots(
         len(corpora), len(factors), figsize=(2.3 * len(factors) + 1, 3.4 * len(corpora)), squeeze=False, sharey="row"
     )
@@ -145,7 +147,7 @@ def fairness(path: Path, found: Sequence[GroupRow]) -> None:
         overall = next(row for row in rows if row.factor == "all")
         for axes, factor in zip(line, factors, strict=True):
             groups = [row for row in rows if row.factor == factor]
-            if not groups:
+            if len(groups) < 2:
                 axes.set_visible(False)
                 continue
             values = np.array([row.value.value for row in groups])

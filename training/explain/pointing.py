@@ -66,7 +66,7 @@ def _figures(model: str, rows: F64, names: Sequence[str]) -> Iterable[Pointing]:
             yield Pointing(model, name, int(chosen.sum()), mean(hit), float(region), float(chance))
 
 
-def said(found: Sequence[Pointing]) -> str:
+def said(found: Sequence[Pointing]) -> tuple[str, ...]:
     """What came out."""
     parts = []
     models = {each.model for each in found}
@@ -81,4 +81,4 @@ def said(found: Sequence[Pointing]) -> str:
     worst = sorted((each for each in found if each.concept != "all"), key=lambda each: each.hit.value)[:3]
     if worst:
         parts.append("Lowest: " + ", ".join(f"{each.concept} {100 * each.hit.value:.0f} %" for each in worst) + ".")
-    return " ".join(parts)
+    return tuple(parts)

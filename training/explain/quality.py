@@ -60,7 +60,7 @@ def measure(material: Material, names: Sequence[str]) -> tuple[Quality, ...]:
     return tuple(found)
 
 
-def said(found: Sequence[Quality]) -> str:
+def said(found: Sequence[Quality]) -> tuple[str, ...]:
     """What came out."""
     parts = []
     for truth in dict.fromkeys(each.truth for each in found):
@@ -69,4 +69,4 @@ def said(found: Sequence[Quality]) -> str:
             values = [value for value, _ in rated]
             weak = ", ".join(f"{name} {value:.2f}" for value, name in rated[:3])
             parts.append(f"Against {truth}: mean AUC {np.mean(values):.3f} over {len(rated)} concepts, weakest {weak}.")
-    return " ".join(parts)
+    return tuple(parts)

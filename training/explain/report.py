@@ -102,7 +102,7 @@ def _sums(figures: Figures) -> Section:
     columns = ("backend", "pictures", "published, max", "mean", "network's own, max", "mean")
     return Section(
         "1. The sum", f"Is the score base + the sum of the contributions, within {sums.LIMIT:.0e}, for every picture?",
-        "sums.png", columns, rows, sums.said(figures.sums),
+        "sums.png", columns, rows, (sums.said(figures.sums),),
         ("Published: what a result carries. Network's own: the same against the addition inside the network, which "
          "ends before the readout begins and rounds as the backend does.",),
     )  # fmt: skip
@@ -120,7 +120,7 @@ def _deletion(figures: Figures) -> Section:
         f"{box.head}: {box.figure} {box.black_box:.3f} (the model: {box.model:.3f}; fitted on {box.trained_on})"
         for box in figures.boxes
     )
-    foretold = " ".join(
+    foretold = tuple(
         f"{box.head}: what is left after random deletions lies {box.model_surprise:.0e} from what the contributions "
         f"foretell, and {box.surprise:.2f} from what SHAP foretells of the black box."
         for box in figures.boxes if box.surprise is not None
@@ -129,7 +129,7 @@ def _deletion(figures: Figures) -> Section:
         "2. Deletion and insertion", "Does the answer hang on the concepts that are said to make it?",
         "deletion.png", ("what", "reference", "deletion area (low is good)", "insertion area (high is good)",
                          "same expression after 3"),
-        tuple(rows), f"{deletion.said(figures.curves)} {foretold}".strip(),
+        tuple(rows), (*deletion.said(figures.curves), *foretold),
         ("A deleted concept takes its mean over the training pictures (contribution 0), or becomes inactive. Areas are "
          "in units of the mean distance of the answer from its reference. The model adds up, so that its insertion "
          "mirrors its deletion. Random: ten orders a picture. Engagement intervals draw people, not pictures.",
@@ -160,16 +160,16 @@ def _interventions(figures: Figures) -> Section:
 
 def _maps(figures: Figures) -> Section:
     rows = [
-        (f"{each.model}, {plots.MAP_NAMES[each.map]}", str(each.pictures), each.fall.text(),
+        (f"{each.model}, {plots.MAP_NAMES[each.map]}", str(each.pictures), each.fall.text(), each.own_fall.text(),
          "–" if each.rate is None else each.rate.percent(), "–" if each.beaten is None else each.beaten.percent())
         for each in figures.hidden if each.concept == "all"
     ]  # fmt: skip
-    said = (occlusion.said(figures.hidden) + " " + pointing.said(figures.pointed)).strip()
+    said = (*occlusion.said(figures.hidden), *pointing.said(figures.pointed))
     absent = "" if figures.pointed else " Pointing was not measured: it needs the geometry of the renders (`--ict`)."
     return Section(
         "4. Maps", "Does a map show what its concept is read from, and does it point at the right place?",
         "maps.png" if figures.hidden else "", ("what is hidden", "cases", "fall of the activation",
-                     "falls more than the other active concepts", "own map takes more"),
+                     "by its own map, same cases", "falls more than the other active concepts", "own map takes more"),
         tuple(rows), said,
         (f"A case is a picture and a concept of activation ≥ {occlusion.ACTIVE}. The top {100 * occlusion.SHARE:.0f} % "
          "of cells become a blur of their surroundings. The landmark-only map is the region of the concept's shape on "
@@ -218,7 +218,7 @@ def _purity(figures: Figures) -> Section:
             *(("–",) * 3 if pure is None else (f"{pure.cas:.2f}", f"{pure.ois:.2f}", f"{pure.nis:.2f}")),
             *(("–",) * 2 if leak is None else (f"{leak.ctl_mean:.3f}", f"{leak.icl_mean:.3f}")),
         ))  # fmt: skip
-    said = f"{purity.said(figures.purity)} {leakage.said(figures.leakage)}"
+    said = (purity.said(figures.purity), leakage.said(figures.leakage))
     counts = ", ".join(
         [f"{each.pictures} renders and {each.concepts} concepts" for each in figures.purity[:1]]
         + [f"{each.pictures} photographs and {len(each.ctl)} concepts" for each in figures.leakage[:1]]

@@ -164,12 +164,11 @@ def place_of(detector: Engine, path: Path, engine: Engine, count: int) -> Place 
     return Place(regions(ict.load(path), maps.shape[-1]), tuple(found))
 
 
-def maps_of(engine: Engine, corpora: Corpora, place: Place | None, size: Size,
+def maps_of(engine: Engine, parts: tuple[Material, ...], place: Place | None, size: Size,
             seed: int) -> tuple[list[occlusion.Hiding], list[pointing.Pointing]]:  # fmt: skip
-    """Section 4 for one model, on held-out photographs and renders together."""
-    parts = [gather_again(engine, part) for part in (corpora.expressions, corpora.renders)]
+    """Section 4 for one model that has answered for the parts, which are taken together."""
     crops = np.concatenate([part.crops for part in parts])
-    answers = parts[0].answers.joined(parts[1].answers)
+    answers = parts[0].answers.joined(*(part.answers for part in parts[1:]))
     known = None if place is None else place.regions
     trials = occlusion.try_all(engine, crops, answers, known, size.hidden, seed)
     hidden = list(occlusion.figures(engine.manifest.identity, trials, NAMES))
@@ -249,10 +248,12 @@ def explain(asked: Request) -> Figures:
         curves, boxes = deletions(corpora, heads, size, asked.seed)
         told, difference = interventions_of(engine, corpora, heads, asked.seed)
         place = place_of(detector, asked.ict, engine, size.renders)
-        hidden, pointed = maps_of(engine, corpora, place, size, asked.seed)
+        held_out = (corpora.expressions, corpora.renders)
+        hidden, pointed = maps_of(engine, held_out, place, size, asked.seed)
         if asked.ablation:
             with opened(concept_model(asked.ablation), asked.threads) as other:
-                also = maps_of(other, corpora, place, size, asked.seed)
+                answered = tuple(gather_again(other, part) for part in held_out)
+                also = maps_of(other, answered, place, size, asked.seed)
             hidden, pointed = hidden + also[0], pointed + also[1]
         rated = [each for part in everything for each in quality.measure(part, NAMES) if part.name != "WACV 2016"]
         pure, leaks = purity_of(corpora, heads, size, asked.seed)

@@ -102,4 +102,4 @@ def test_auc_is_of_scores_and_silent_with_too_few() -> None:
     assert chance is not None and chance.low < chance.value < chance.high
     assert area(scores, np.arange(100) >= 95) is None
     rows = [Quality("AU1", "the teacher", 100, 30, found, 0.5), Quality("AU2", "the teacher", 100, 5, None, None)]
-    assert said(rows) == "Against the teacher: mean AUC 1.000 over 1 concepts, weakest AU1 1.00."
+    assert said(rows) == ("Against the teacher: mean AUC 1.000 over 1 concepts, weakest AU1 1.00.",)

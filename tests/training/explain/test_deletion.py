@@ -42,7 +42,7 @@ def test_contributions_beat_activations_and_chance_on_a_linear_bottleneck() -> N
     own, activation, chance = (area[name] for name in ("contribution", "activation", "random"))
     assert own is not None and activation is not None and chance is not None
     assert own.area.high < min(activation.area.low, chance.area.low)
-    assert "clearly below activation and random" in deletion.said(found)
+    assert "clearly below activation and random" in deletion.said(found)[0]
     back = deletion.find(found, "AGCM", faithful.SCORE, "mean", "insertion", "contribution")
     assert back is not None
     assert back.values[0] == pytest.approx(0.0, abs=1e-12)
@@ -54,7 +54,7 @@ def test_a_useless_order_is_called_one() -> None:
     effects = RNG.normal(size=(200, 6))
     orders = {"contribution": [random_orders(200, 6, 1)[0]], "activation": [random_orders(200, 6, 2)[0]],
               "random": random_orders(200, 6, 3)}  # fmt: skip
-    assert "not clearly below" in deletion.said(tuple(model_curves(effects, orders, ("head", "mean"))))
+    assert "not clearly below" in deletion.said(tuple(model_curves(effects, orders, ("head", "mean"))))[0]
 
 
 def test_kept_answers_are_those_of_the_recomputed_logits() -> None:

@@ -40,5 +40,5 @@ def test_a_worse_group_is_named_and_others_are_not(figure: str, bad: float) -> N
     overall = row("all", 0.8 if figure == "accuracy" else 0.2, figure, "all")
     groups = [row("small", bad, figure), row("large", overall.value.value, figure)]
     assert [worse(each, overall) for each in groups] == [True, False]
-    assert "clearly worse for face size small" in said([overall, *groups])
-    assert "no group is clearly worse" in said([overall, groups[1]])
+    assert "clearly worse for face size small" in said([overall, *groups])[0]
+    assert "no group is clearly worse" in said([overall, groups[1]])[0]

@@ -15,6 +15,11 @@ from training.explain.material import Material
 COUNT, CONCEPTS = 200, 4
 
 
+def said_line(found: list[Intervention]) -> str:
+    (line,) = said(found)
+    return line
+
+
 def material(answers: Answers, concepts: F64, weights: F64) -> Material:
     n = len(answers)
     unknown = np.full(n, np.nan, np.float32)
@@ -51,7 +56,7 @@ def test_truth_raises_the_accuracy_to_one_and_lies_ruin_it() -> None:
         assert each.values[0] == found[0].values[0]
     by_order = {each.order: each.values for each in found if each.told == "truth"}
     assert by_order["contribution"][1] > by_order["random"][1], "the largest contribution decides most"
-    sentence = said(found)
+    sentence = said_line(found)
     assert "rises" in sentence and "falls" in sentence and "not as it should be" not in sentence
 
 
@@ -81,7 +86,7 @@ def test_the_sentence_says_so_when_truth_hurts() -> None:
         change = Estimate(last - first, last - first - 0.01, last - first + 0.01)
         return Intervention("score", "error", told, "random", 9, (first, last), change)
 
-    assert "rises from 0.200 to 0.400, which is not as it should be" in said([curve("truth", 0.2, 0.4),
+    assert "rises from 0.200 to 0.400, which is not as it should be" in said_line([curve("truth", 0.2, 0.4),
                                                                              curve("wrong", 0.2, 0.5)])  # fmt: skip
-    assert said([curve("truth", 0.4, 0.2), curve("wrong", 0.4, 0.6)]).count("not as it should be") == 0
-    assert "does not clearly change" in said([curve("truth", 0.2, 0.2), curve("wrong", 0.2, 0.4)])
+    assert said_line([curve("truth", 0.4, 0.2), curve("wrong", 0.4, 0.6)]).count("not as it should be") == 0
+    assert "does not clearly change" in said_line([curve("truth", 0.2, 0.2), curve("wrong", 0.2, 0.4)])
