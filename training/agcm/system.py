@@ -63,8 +63,8 @@ class System(nn.Module):
 class LinearConcepts(System):
     """A bottleneck c_k = p_k c+_k + (1 - p_k) c-_k for each concept, and heads linear in it: exact contributions."""
 
-    names = ("activation", "active", "inactive", "maps", "heads")
-    head = ("weight", "bias")
+    names: ClassVar[tuple[str, ...]] = ("activation", "active", "inactive", "maps", "heads")
+    head: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
     def __init__(self, backbone: Backbone, concepts: int, embedding: int, outputs: int) -> None:
         super().__init__(backbone)

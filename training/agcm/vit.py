@@ -56,10 +56,11 @@ class Attention(nn.Module):
         """How the first token attends to all, the mean over heads: [B, T, D] -> [B, T], rows sum to 1."""
         q, k, _ = self._split(x)
         scores = (q[:, :, :1] * k).sum(-1) * q.shape[-1] ** -0.5
-        return scores.float().softmax(-1).mean(1)
+        attention: Tensor = scores.float().softmax(-1).mean(1)
+        return attention
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = self.qkv(x).reshape(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         return q, k, v
 
 
@@ -120,24 +121,23 @@ class LumaVit(nn.Module):
         self.cls_token = nn.Parameter(torch.randn(1, 1, shape.width) * 0.02)
         self.pos_embed = nn.Parameter(torch.randn(1, 1 + (shape.side_px // PATCH_PX) ** 2, shape.width) * 0.02)
         rates = torch.linspace(0, shape.drop_path, shape.depth).tolist()
-        self.blocks = nn.ModuleList(Block(shape.width, shape.heads, rate) for rate in rates)
+        self.blocks = nn.Sequential(*(Block(shape.width, shape.heads, rate) for rate in rates))
         self.norm = nn.LayerNorm(shape.width, eps=1e-6)
 
     def forward(self, luma: Tensor) -> Tensor:
         """See the class."""
         x, grid = self._tokens(luma)
-        for block in self.blocks:
-            x = block(x)
-        return self._laid_out(x, grid)
+        return self._laid_out(self.blocks(x), grid)
 
     def attended(self, luma: Tensor) -> tuple[Tensor, Tensor]:
         """Features, and how the CLS token attends to each patch, summed over blocks (Gao et al. 2021) [B, h, w]."""
         x, grid = self._tokens(luma)
         attention = torch.zeros(len(x), x.shape[1], device=x.device)
         for block in self.blocks:
+            assert isinstance(block, Block)
             attention = attention + block.attn.of_first(block.norm1(x))
             x = block(x)
-        return self._laid_out(x, grid), attention[:, 1:].unflatten(-1, grid)
+        return self._laid_out(x, grid), attention[:, 1:].reshape(-1, *grid)
 
     def _tokens(self, luma: Tensor) -> tuple[Tensor, tuple[int, int]]:
         patches = self.patch_embed(luma)
@@ -148,7 +148,8 @@ class LumaVit(nn.Module):
     def _laid_out(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """Token-major to channel-major by transposing, so that a cell is one patch (see TokenOrder in model.py)."""
         patches: Tensor = self.norm(x)[:, 1:]
-        return patches.transpose(1, 2).unflatten(-1, grid)
+        features: Tensor = patches.transpose(1, 2).reshape(len(patches), -1, *grid)
+        return features
 
     def load(self, path: Path) -> None:
         """Fill everything from a checkpoint; decoder and classifier are left out.
@@ -192,7 +193,7 @@ def fit_positions(embedding: Tensor, grid: tuple[int, int]) -> Tensor:
     side = round((embedding.shape[1] - 1) ** 0.5)
     if grid == (side, side):
         return embedding
-    plane = embedding[:, 1:].transpose(1, 2).unflatten(-1, (side, side))
+    plane = embedding[:, 1:].transpose(1, 2).reshape(1, -1, side, side)
     fitted = F.interpolate(plane, size=grid, mode="bicubic", align_corners=False)
     return torch.cat([embedding[:, :1], fitted.flatten(2).transpose(1, 2)], dim=1)
 
