@@ -70,8 +70,8 @@ def columns(samples: Samples) -> F64:
 def labelled(samples: Samples, task: Task, where: str) -> tuple[F64, F64, npt.NDArray[np.int64]]:
     """Columns, target and subject of the rows that have a label and a concept. Raises DataError if none has."""
     has = ~np.isnan(samples.votes).any(1) if task == "expression" else ~np.isnan(samples.score)
-    rows = has & (samples.weights > 0).any(1)
-    if not rows.any():
+    rows = np.flatnonzero(has & (samples.weights > 0).any(axis=1))
+    if not len(rows):
         raise DataError(f"{where}: no row has both concepts and a label for {task}; give --teacher or --csv")
     chosen = samples.take(rows)
     target = chosen.votes.argmax(1) if task == "expression" else chosen.score
