@@ -246,12 +246,18 @@ def test_the_schedule_counts_through_epochs_and_phases(face: FaceModel, tmp_path
 
 
 def test_weight_decay_is_for_matrices_only(face: FaceModel, tmp_path: Path) -> None:
-    run = Run(load(write_experiment(tmp_path, face)), tmp_path)
-    large, small = run.optimizer.param_groups
-    assert (large["weight_decay"], small["weight_decay"]) == (0.02, 0.0)
-    assert all(p.ndim > 1 for p in large["params"])
-    assert all(p.ndim <= 1 for p in small["params"])
-    assert len(large["params"]) + len(small["params"]) == len(list(run.model.parameters()))
+    """And the head rate for what is above the backbone."""
+    run = Run(load(write_experiment(tmp_path, face, head_rate="3.0")), tmp_path)
+    groups = run.optimizer.param_groups
+    assert [(group["weight_decay"], group["rate"]) for group in groups] == [
+        (0.02, 1.0), (0.0, 1.0), (0.02, 3.0), (0.0, 3.0),
+    ]  # fmt: skip
+    for large, small in (groups[:2], groups[2:]):
+        assert all(p.ndim > 1 for p in large["params"])
+        assert all(p.ndim <= 1 for p in small["params"])
+    assert sum(len(group["params"]) for group in groups) == len(list(run.model.parameters()))
+    inside = {id(p) for p in run.model.backbone.parameters()}
+    assert inside == {id(p) for group in groups[:2] for p in group["params"]}
 
 
 def test_the_average_follows_the_weights() -> None:
