@@ -155,8 +155,7 @@ def said(found: Sequence[Hiding]) -> tuple[str, ...]:
                 better = control.beaten.low > 0.5
                 worse = control.beaten.high < 0.5
                 verb = "beats" if better else "loses to" if worse else "does not clearly beat"
-                both = f"takes {control.fall.text()}, the own map {control.own_fall.text()} in the same cases"
+                both = f"takes {control.fall.text()}, by the own map {control.own_fall.text()} in the same cases"
                 share = control.beaten.percent()
-                what = name[0].upper() + name[1:]
-                parts.append(f"{what} {both}: the own map {verb} it, and takes more in {share} of them.")
+                parts.append(f"Hiding by {name} {both}: the own map {verb} it, and takes more in {share} of them.")
     return tuple(parts)

@@ -90,7 +90,7 @@ def test_a_right_map_is_missed_more_than_any_other(crops: np.ndarray) -> None:
         beaten = rows[kind].beaten
         assert beaten is not None and beaten.value > 0.6, kind
     sentence = occlusion.said(list(rows.values()))
-    assert any(line.startswith("A landmark-only map") and "own map beats it" in line for line in sentence)
+    assert any(line.startswith("Hiding by a landmark-only map") and "own map beats it" in line for line in sentence)
 
 
 def test_a_map_that_shows_another_place_is_found_out(crops: np.ndarray) -> None:
