@@ -166,7 +166,7 @@ def test_another_network_is_not_written(exported: Exported, tmp_path: Path, monk
     weights["embed_bias"] += 0.01
     torch.save(weights, tmp_path / "weights.pt")
     stale = exported.out / "model.onnx"
-    monkeypatch.setattr(exporter, "to_onnx", lambda model, path: shutil.copy(stale, path))
+    monkeypatch.setattr(exporter, "to_onnx", lambda model, path, side_px: shutil.copy(stale, path))
     for out in (tmp_path / "models" / "new", shutil.copytree(exported.out, tmp_path / "models" / "old")):
         before = {path.name: path.read_bytes() for path in out.glob("*")}
         with pytest.raises(exporter.ExportError, match=r"ONNX Runtime and torch differ by .*; not written"):
