@@ -36,7 +36,22 @@ from training.data.augment import centre
 from training.data.pictures import DataError
 from training.data.samples import MARGIN_PX, Samples
 from training.data.samples import load as load_samples
-from training.engagement import Head, People, Pictures, Unseen, choose, classes, embed, fit, people, trained, unseen
+from training.engagement import (
+    FACES,
+    FACES_HELP,
+    Head,
+    People,
+    Pictures,
+    Unseen,
+    among,
+    choose,
+    classes,
+    embed,
+    fit,
+    people,
+    trained,
+    unseen,
+)
 from training.evaluate import ENGAGEMENT_CLASSES, parts_of
 from training.experiment import ExperimentError
 from training.experiment import load as load_experiment
@@ -217,6 +232,7 @@ def main(
     expressions: Annotated[Path, typer.Option(help="prepared pictures with votes that were not trained on")] = Path(
         "runs/data/ferplus_valid.npz"
     ),
+    faces: Annotated[Path, typer.Option(help=FACES_HELP)] = FACES,
     rate: Annotated[float, typer.Option(min=0.5, max=0.99, help="how often the label shall lie in the interval")] = 0.9,
     target: Annotated[Target, typer.Option(help="what expression probabilities shall be chances of")] = "votes",
     json: Annotated[Path | None, typer.Option(help="also write the figures here")] = None,
@@ -228,7 +244,9 @@ def main(
         crop, heads = parts_of(file.manifest)
         samples, voted = load_samples(engagement), with_votes(load_samples(expressions), expressions)
         torch.set_num_threads(settings.threads)
-        pictures = embed(trained(settings, weights), with_scores(samples, engagement), crop.size_px)
+        network = trained(settings, weights)
+        pictures = embed(network, with_scores(samples, engagement), crop.size_px)
+        pictures = among(pictures, network, load_samples(faces), crop.size_px)
         said = readouts(file, samples)
         check_belongs(file.manifest.name, said, pictures)
         found = nested(pictures, np.stack([each.activation for each in said]), rate)

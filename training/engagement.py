@@ -12,7 +12,7 @@ below the head has never seen the corpus. The form of the head itself was chosen
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -42,26 +42,30 @@ F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Cuts = tuple[float, float]
 
+FACES = Path("runs/data/ferplus_train.npz")
+FACES_HELP = "prepared pictures of many people; no label of theirs is used"
 STRENGTHS = (300.0, 1_000.0, 3_000.0, 10_000.0, 30_000.0)
 INNER_FOLDS = 5
 _MOST_LABELS = 16
 _BATCH = 128
+_STRANGERS = 3000
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
     """What the head is fitted on: embeddings of the plain and of the mirrored picture [N, K m], label in [0, 1] [N],
-    subject [N].
+    subject [N]. spread: variance of the embeddings over faces at large [K m], 0 if there are none.
     """
 
     plain: F64
     mirrored: F64
     score: F64
     subjects: Ints
+    spread: F64 | float = 0.0
 
     def take(self, rows: npt.NDArray[np.bool_]) -> Pictures:
         """The given rows."""
-        return Pictures(self.plain[rows], self.mirrored[rows], self.score[rows], self.subjects[rows])
+        return Pictures(self.plain[rows], self.mirrored[rows], self.score[rows], self.subjects[rows], self.spread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ def people(pictures: Pictures) -> People:
     found: dict[int, Sums] = {}
     for name in np.unique(pictures.subjects):
         own = pictures.take(pictures.subjects == name)
-        found[int(name)] = sums(np.concatenate([own.plain, own.mirrored]), np.tile(own.score, 2), labels)
+        found[int(name)] = sums(np.concatenate([own.plain, own.mirrored]), np.tile(own.score, 2), labels, own.spread)
     return found
 
 
@@ -177,6 +181,12 @@ def embed(model: Agcm, samples: Samples, side_px: int = CROP.size_px) -> Picture
     return Pictures(plain, mirrored, samples.score.astype(np.float64), samples.subjects)
 
 
+def among(pictures: Pictures, model: Agcm, faces: Samples, side_px: int = CROP.size_px) -> Pictures:
+    """The pictures, with the spread of embeddings over faces at large, of which a fixed choice is enough."""
+    chosen = np.random.default_rng(0).permutation(len(faces))[:_STRANGERS]
+    return replace(pictures, spread=embed(model, faces.take(chosen), side_px).plain.var(axis=0))
+
+
 def trained(experiment: Experiment, weights: Path) -> Agcm:
     """The model of an experiment with these weights. Raises ExperimentError if they do not fit each other."""
     if experiment.system != "agcm":
@@ -203,14 +213,15 @@ def main(
     weights: Annotated[Path, typer.Option(help="averaged weights of its run")],
     out: Annotated[Path, typer.Option(help="weights with the engagement head, for training.export")],
     corpus: Annotated[Path, typer.Option(help="prepared engagement pictures")] = Path("runs/data/wacv2016.npz"),
+    faces: Annotated[Path, typer.Option(help=FACES_HELP)] = FACES,
     json: Annotated[Path | None, typer.Option(help="also write the figures here")] = None,
 ) -> None:
     """Fit the engagement head on frozen concepts, and measure it on people it has not seen."""
     try:
-        settings, samples = load_experiment(experiment), load_samples(corpus)
+        settings, samples, others = load_experiment(experiment), load_samples(corpus), load_samples(faces)
         torch.set_num_threads(settings.threads)
         model = trained(settings, weights)
-        pictures = embed(model, samples, settings.crop_px)
+        pictures = among(embed(model, samples, settings.crop_px), model, others, settings.crop_px)
         score, answer = leave_one_out(pictures)
     except (DataError, ExperimentError) as error:
         raise SystemExit(f"error: {error}") from error

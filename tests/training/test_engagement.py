@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -105,3 +107,17 @@ def test_the_head_becomes_the_model_s_score() -> None:
     expected = head(before.embedding.flatten(1).detach().double().numpy())
     np.testing.assert_allclose(after.heads[:, 0].detach().numpy(), expected, atol=1e-5)
     torch.testing.assert_close(after.heads[:, 1:], before.heads[:, 1:])
+
+
+def test_what_varies_among_strangers_only_gets_little_weight() -> None:
+    """Two columns tell the same of the people; the second varies a hundred times as much among other faces."""
+    rng = np.random.default_rng(4)
+    score = np.tile([0.0, 0.5, 1.0], 80)
+    both = np.stack([score, score], axis=1) + rng.normal(0, 0.05, (240, 2))
+    known = Pictures(both, both, score, np.repeat(np.arange(6), 40))
+    strangers = np.array([0.1, 10.0])
+    alone, among = fit(known, 10.0), fit(replace(known, spread=strangers), 10.0)
+    assert alone.weight[1] > 0.7 * alone.weight[0], "without strangers both count about alike"
+    assert among.weight[1] < 0.05 * among.weight[0]
+    faces = rng.normal(0.5, strangers**0.5, (1000, 2))
+    assert np.std(among(faces)) < 0.3 * np.std(alone(faces))
