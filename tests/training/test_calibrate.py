@@ -35,7 +35,7 @@ from training.concepts import EXPRESSIONS, NAMES
 from training.conformal import Interval, Spread
 from training.data.pictures import DataError
 from training.data.samples import Samples, save
-from training.engagement import Pictures, choose, embed, fit, put
+from training.engagement import Pictures, among, choose, embed, fit, put
 from training.experiment import load
 from training.synthetic.ict import FaceModel
 from training.temperature import probabilities
@@ -176,7 +176,7 @@ def exported(face: FaceModel, tmp_path_factory: pytest.TempPathFactory) -> Expor
     with torch.no_grad():
         for start in range(0, 48, 8):
             model(torch.from_numpy(exporter.tensors(samples.take(np.arange(start, start + 8)))))
-    pictures = embed(model, samples)
+    pictures = among(embed(model, samples), model, samples)
     put(model, fit(pictures, choose(pictures)[0]))
     weights, out = folder / "weights.pt", folder / "models" / "tiny"
     torch.save(model.state_dict(), weights)
@@ -186,6 +186,7 @@ def exported(face: FaceModel, tmp_path_factory: pytest.TempPathFactory) -> Expor
     manifest = exporter.manifest_for(out / "model.onnx", "tiny", model, against, rated, (0.3, 0.7))
     (out / "manifest.json").write_bytes(msgspec.json.encode(manifest))
     data = ("--engagement", str(folder / "engagement.npz"), "--expressions", str(folder / "valid.npz"))
+    data += ("--faces", str(folder / "engagement.npz"))
     return Exported(folder, (str(path), "--weights", str(weights), "--model", str(out), *data))
 
 
@@ -243,6 +244,7 @@ def test_weights_of_another_head_are_refused_and_nothing_is_written(exported: Ex
         ("--model", "models/nobody", "unknown model 'nobody'"),
         ("--engagement", "nowhere.npz", "prepared crops not found: nowhere.npz"),
         ("--expressions", "nowhere.npz", "prepared crops not found: nowhere.npz"),
+        ("--faces", "nowhere.npz", "prepared crops not found: nowhere.npz"),
     ],
 )
 def test_what_is_missing_is_named(exported: Exported, option: str, value: str, words: str) -> None:
