@@ -12,6 +12,7 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+import typer
 
 from benchmarks.keyframes import open_detector
 from engines.face import FaceFinder, align
@@ -49,7 +50,12 @@ def face_crops(path: Path, count: int, size_px: int, every: int) -> npt.NDArray[
     return np.stack(crops)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Writes models/faces.png, the faces on which a session chooses its engine, from the demo clip."""
     crops = face_crops(DEMO, COUNT, SIZE_PX, EVERY)
     cv2.imwrite(str(FACES), np.hstack([*crops]))
     print(f"written: {COUNT} faces of {DEMO.name} in {FACES}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

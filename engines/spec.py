@@ -147,6 +147,13 @@ def available(models_dir: Path = MODELS_DIR) -> tuple[str, ...]:
 
 def load_model_file(name: str, models_dir: Path = MODELS_DIR) -> ModelFile:
     """Read and check `models_dir/name`. Raises ManifestError with one clear line."""
+    try:
+        return _load_model_file(name, models_dir)
+    except OSError as error:
+        raise ManifestError(f"model {name!r} cannot be read: {error.strerror}: {error.filename}") from error
+
+
+def _load_model_file(name: str, models_dir: Path) -> ModelFile:
     folder = models_dir / name
     manifest_path = folder / "manifest.json"
     if not manifest_path.is_file():

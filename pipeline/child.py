@@ -39,10 +39,11 @@ class Child:
     """One running worker, seen from outside. It is started by the constructor."""
 
     def __init__(self, job: Job) -> None:
-        self._stop = SPAWN.Event()
+        with _terminal_held_back():  # the first flag starts Python's helper process, which ignores no closed terminal
+            self._stop = SPAWN.Event()
         self._words, words = SPAWN.Pipe(duplex=False)
         self._process = SPAWN.Process(target=main, args=(job, self._stop, words), name=job.name, daemon=True)
-        with _interrupts_held_back():
+        with _terminal_held_back():  # once more: starting the helper lets Ctrl-C through
             self._process.start()
         words.close()
 
@@ -80,13 +81,18 @@ class Child:
         return words or (f"ended by signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
 
 
+def _from_terminal() -> set[signal.Signals]:
+    """What Ctrl-C and a closed terminal send to every process of a command; here it is the supervisor's to answer."""
+    return {getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)}
+
+
 @contextlib.contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Ctrl-C reaches a child before it can ignore it, unless it is born with the signal blocked."""
+def _terminal_held_back() -> Iterator[None]:
+    """A terminal's signal reaches a child before it can ignore it, unless it is born with the signal blocked."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _from_terminal())
     try:
         yield
     finally:
@@ -95,7 +101,8 @@ def _interrupts_held_back() -> Iterator[None]:
 
 def main(job: Job, stop: Flag, words: Connection) -> None:
     """Run a worker to its end. Exit codes: 0 finished, 1 failed, 2 the user's to mend; `words` gets the reason."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _from_terminal():
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, args=(stop,), daemon=True).start()
     with job.log.open("a", encoding="utf-8") as log:
         faulthandler.enable(log)

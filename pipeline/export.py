@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from pipeline.messages import EngagementFrame
-from pipeline.recording import RecordingError, Results, from_batch
+from pipeline.recording import RecordingError, Results, from_batch, read_session
 from pipeline.tables import Column, Contents, Row, flat, openface, survey
 
 ROW_GROUP = 10_000
@@ -145,6 +145,16 @@ def main(
     print(f"{results.count} results in {path}")
     if not results.complete:
         print("the recording was cut off; these are the results up to its last whole batch", file=sys.stderr)
+    if lost := _lost(folder):
+        print(f"the disk was full: {lost} results of the session are missing", file=sys.stderr)
+
+
+def _lost(folder: Path) -> int:
+    """How many results found no room on the disk; a recording that was cut off does not know."""
+    with contextlib.suppress(RecordingError):
+        ended = read_session(folder).ended
+        return ended.lost.results if ended is not None else 0
+    return 0
 
 
 if __name__ == "__main__":

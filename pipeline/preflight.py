@@ -26,10 +26,13 @@ def check(cfg: LiveConfig) -> None:
 
 
 def _check_camera(camera: str) -> None:
-    elsewhere = camera.isdigit() or camera == "demo" or "://" in camera or "=" in camera
-    if not elsewhere and not Path(camera).exists():
+    name = camera.removeprefix("file://")
+    if name.isdigit() or name == "demo" or "://" in name or "=" in name:
+        return
+    path = Path(name)
+    if not _exists(path, f"camera {camera!r}"):
         raise ConfigError(f"camera {camera!r} is no index, device, URL or file that exists (try: --camera demo)")
-    if not elsewhere and Path(camera).is_dir():
+    if path.is_dir():
         raise ConfigError(f"camera {camera!r} is a folder; name a media file in it")
 
 
@@ -42,13 +45,24 @@ def _check_engine(name: str) -> None:
 
 
 def _check_recording(folder: Path) -> None:
-    if folder.exists():
+    if _exists(folder, f"recording {folder}"):
         raise ConfigError(f"recording {folder} exists; a recording is never written over, name a new folder")
     above = next(parent for parent in folder.absolute().parents if parent.exists())
     try:
         Path(tempfile.mkdtemp(dir=above)).rmdir()
     except OSError as error:
         raise ConfigError(f"recording {folder} cannot be made in {above}: {error.strerror}") from error
+
+
+def _exists(path: Path, what: str) -> bool:
+    """Raises ConfigError where it cannot be known: in a folder that this user may not enter, say."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise ConfigError(f"{what} cannot be reached: {error.strerror}") from error
+    return True
 
 
 def notices(cfg: LiveConfig) -> list[str]:

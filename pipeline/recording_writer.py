@@ -89,10 +89,15 @@ class RecordingWriter:
         t_ns = now_ns()
         end = SessionEnd(how=how, wall_time=WallClock().iso(t_ns), t_ns=t_ns, written=written, lost=lost)
         self._change(msgspec.structs.replace(self.info, ended=end))
-        problems = (problem, _attempt(lambda: self._results.file.append(END_OF_STREAM)), self._write_info())
+        problems = (problem, _attempt(self._end_results), self._write_info())
         for queue in queues:
             queue.file.close()
         return next(filter(None, problems), None)
+
+    def _end_results(self) -> None:
+        # Its few bytes fit where the results did not: without them the stream says that it was cut off, as it was.
+        if not self._results.waiting:
+            self._results.file.append(END_OF_STREAM)
 
     def _write_info(self) -> str | None:
         problem = None if self._info_is_written else _attempt(lambda: write_session(self.folder, self.info))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import msgspec
+import typer
 
 from pipeline.messages import TOPICS, VERSION
 
@@ -46,6 +47,11 @@ def render() -> str:
     return msgspec.json.format(msgspec.json.encode(build()), indent=2).decode() + "\n"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Writes docs/engagement.schema.json, the JSON Schema of what users read, from the message types."""
     FILE.write_text(render(), encoding="utf-8")
     print(f"wrote {FILE.relative_to(Path.cwd())}" if FILE.is_relative_to(Path.cwd()) else f"wrote {FILE}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

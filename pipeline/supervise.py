@@ -120,7 +120,8 @@ class Supervisor:
             for seat in self._seats:
                 self._look_after(seat)
             self._announce_restarts()
-            self._terminal.show(self._status)
+            if self._verdict is None:  # else the last line is why the session ends
+                self._terminal.show(self._status)
             if self._verdict is None and (stop.is_set() or self._time_is_over()):
                 self._verdict = DONE
                 self._reporter.event("ended", "stopped on request")

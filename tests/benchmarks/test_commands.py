@@ -45,6 +45,21 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], says: str) 
     assert says in lines[0]
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        f"{path.parent.name}.{path.stem}"
+        for room in ("benchmarks", "pipeline")
+        for path in sorted((ROOT / room).glob("*.py"))
+        if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+    ],
+)
+def test_help_explains_and_does_nothing_else(module: str) -> None:
+    done = run(module, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"Usage: python -m {module}" in done.stdout
+
+
 @has_model
 @pytest.mark.slow
 def test_a_short_live_session_is_reported_and_balances(tmp_path: Path) -> None:

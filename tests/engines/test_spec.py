@@ -65,6 +65,14 @@ def test_a_missing_network_is_refused(models: Path) -> None:
     assert "model 'tiny' is incomplete" in refusal(models)
 
 
+def test_what_cannot_be_read_is_refused_by_name(models: Path) -> None:
+    path = models / "tiny" / "manifest.json"
+    path.unlink()
+    path.symlink_to(models / ("x" * 300))
+    assert refusal(models).startswith("model 'tiny' cannot be read: File name too long: ")
+    assert "manifest.json" in refusal(models)
+
+
 def test_a_manifest_that_is_no_json_is_refused(models: Path) -> None:
     (models / "tiny" / "manifest.json").write_text('{"name": "ti')
     assert "manifest.json is not a valid manifest" in refusal(models)

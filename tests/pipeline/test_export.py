@@ -14,9 +14,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.config import LiveConfig
 from pipeline.export import FORMATS, ExportError, export
 from pipeline.messages import Contribution, Drops, EngagementFrame, Stages, encode
-from pipeline.recording import END_OF_STREAM, HEADER, RESULTS, RecordingError, encode_results
+from pipeline.recording import (
+    END_OF_STREAM,
+    HEADER,
+    RESULTS,
+    Counts,
+    RecordingError,
+    SessionEnd,
+    SessionInfo,
+    encode_results,
+    write_session,
+)
 from pipeline.tables import survey
 
 ROOT = Path(__file__).parents[2]
@@ -178,6 +189,25 @@ def test_a_recording_that_was_cut_off_is_exported_up_to_its_last_whole_batch(tmp
     assert done.stdout == f"{expected} results in {tmp_path / 'results.jsonl'}\n"
     assert "cut off" in done.stderr
     assert len((tmp_path / "results.jsonl").read_bytes().splitlines()) == expected
+
+
+def test_results_that_found_no_room_on_the_disk_are_not_forgotten(recording: Path) -> None:
+    lost = SessionEnd(how="stopped", wall_time="", t_ns=0, written=Counts(3, 0, 0), lost=Counts(42, 1, 0))
+    info = SessionInfo(
+        v=1,
+        session="s",
+        purpose="",
+        consent="",
+        started_wall_time="",
+        started_ns=0,
+        versions={},
+        config=LiveConfig(),
+        ended=lost,
+    )
+    write_session(recording, info)
+    done = command(recording, "--to", "csv")
+    assert (done.returncode, done.stdout) == (0, f"3 results in {recording / 'results.csv'}\n")
+    assert done.stderr == "the disk was full: 42 results of the session are missing\n"
 
 
 def test_an_unknown_format_is_one_line_that_names_the_known_ones(recording: Path) -> None:

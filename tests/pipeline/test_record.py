@@ -253,6 +253,30 @@ def test_a_full_disk_is_announced_and_counted_and_the_session_goes_on(session: S
     assert [item.seq for item in read] == sorted({item.seq for item in read})
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="prlimit, which stands for a full disk, is Linux's")
+def test_a_recording_whose_last_results_found_no_room_says_that_it_was_cut_off(session: Session) -> None:
+    import resource
+
+    process = session.start()
+    assert process.pid is not None
+    hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)[1]
+    session.send(20)
+    session.hear(lambda message: isinstance(message, Health) and message.fps > 0)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (10_000, hard))  # more than the end of a stream takes
+    session.send(500)
+    session.hear_event("recording_lost")
+    session.end()
+    process.join(WAIT_S)
+
+    assert process.exitcode == 0
+    info = read_session(session.folder)
+    assert info.ended is not None
+    assert info.ended.lost.results > 0
+    results = Results(session.folder)
+    assert sum(batch.num_rows for batch in results.batches()) == info.ended.written.results
+    assert not results.complete
+
+
 def test_a_folder_that_is_not_empty_is_the_users_mistake(session: Session) -> None:
     session.folder.mkdir()
     (session.folder / "thesis.txt").write_text("mine")

@@ -17,6 +17,7 @@ import pytest
 from pipeline.bus import Publisher, Subscriber
 from pipeline.config import LiveConfig, load
 from pipeline.messages import Event, Health
+from pipeline.preflight import check
 from pipeline.processes import PROCESSES, Process
 from pipeline.supervise import DONE, FAILED, MISTAKE, run
 from tests.pipeline.workers import row
@@ -81,13 +82,15 @@ def test_a_worker_that_crashes_is_restarted(endpoint: str, capfd: pytest.Capture
 
 
 def test_a_worker_that_always_crashes_ends_the_session_by_name(
-    endpoint: str, capfd: pytest.CaptureFixture[str]
+    endpoint: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("pipeline.status.PLAIN_LINE_HZ", 1e6)  # a status line whenever there may be one
     exit_code, events, _ = hold(endpoint, [row("crashes", restarts=2), row("source")])
     assert exit_code == FAILED
     assert kinds(events).count("restarted") == 2
     assert kinds(events).count("failed") == 1
-    assert "crashes: the cable is cut; that was failure 3 within 60 s" in capfd.readouterr().err
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last.startswith("crashes: the cable is cut; that was failure 3 within 60 s")
 
 
 def test_a_mistake_of_the_user_ends_the_session_at_once(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -160,6 +163,10 @@ def test_an_endpoint_in_use_is_found_before_anything_starts(endpoint: str, capfd
         ("capture.camera=no-such.mp4", "camera 'no-such.mp4' is no index, device, URL or file that exists"),
         ("output.record=tests", "recording tests exists"),
         ("output.record=/proc/mine", "recording /proc/mine cannot be made"),
+        (f"capture.camera={'x' * 300}", "cannot be reached: File name too long"),
+        (f"capture.camera=file:///{'x' * 300}", "cannot be reached: File name too long"),
+        (f"output.record={'x' * 300}", "cannot be reached: File name too long"),
+        (f"engine.model={'x' * 300}", "cannot be read: File name too long"),
         ("output.bind=here", "cannot bind endpoint 'here'"),
     ],
 )
@@ -170,6 +177,13 @@ def test_what_can_be_known_is_checked_before_anything_starts(
     assert run(config(endpoint, setting), [row("steady")]) == MISTAKE
     [line] = capfd.readouterr().err.splitlines()
     assert says in line
+
+
+@pytest.mark.parametrize(
+    "camera", ["0", "demo", "rtsp://host/live", "http://host:8000/clip.mp4", "udp://@:5000", "video=A camera"]
+)
+def test_what_lies_elsewhere_is_left_to_the_worker_that_opens_it(camera: str) -> None:
+    check(load(None, [f"capture.camera={camera}", "engine.model=centerface"]))
 
 
 def test_the_table_of_processes_names_functions_that_exist_and_sinks_start_first() -> None:
@@ -238,13 +252,14 @@ STUBBORN = [pytest.param(("stubborn", "source"), id="stubborn")]
 
 
 @pytest.mark.parametrize("session", CALM + STUBBORN, indirect=True)
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_session_within_two_seconds_and_leaves_nothing(session: Session, signal_number: int) -> None:
-    exit_code, taken_s, stderr = session.end(signal_number, group=signal_number == signal.SIGINT)
+    exit_code, taken_s, stderr = session.end(signal_number, group=signal_number != signal.SIGTERM)
     assert exit_code == DONE
     assert taken_s < 2.0
     assert not [process for process in session.family if process.is_running()]
     assert "Traceback" not in stderr
+    assert "restarted" not in stderr
     assert "source ended" in stderr
 
 
