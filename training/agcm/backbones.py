@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 
 from training.agcm.backbone import LumaEfficientNetLite0
 from training.agcm.face_resnet import LumaFaceResNet
+from training.agcm.sface import LumaSFace
 from training.agcm.vit import LumaVit, VitShape
 
-Backbone = LumaEfficientNetLite0 | LumaFaceResNet | LumaVit
+Backbone = LumaEfficientNetLite0 | LumaFaceResNet | LumaSFace | LumaVit
 """channels: int. forward: luma [B, 1, S, S] -> [B, channels, S / 16, S / 16]. load(path): published weights; raises
 KeyError, RuntimeError or ValueError if the file is another network's."""
 
@@ -21,6 +22,7 @@ def _vit(depth: int, width: int, heads: int) -> Callable[[int], LumaVit]:
 BACKBONES: Mapping[str, Callable[[int], Backbone]] = {
     "efficientnet-lite0": LumaEfficientNetLite0,
     "face-resnet": LumaFaceResNet,
+    "sface": LumaSFace,
     "vit-b16": _vit(12, 768, 12),
     "vit-s16": _vit(12, 384, 6),
     "vit-tiny": _vit(12, 192, 3),
