@@ -36,6 +36,7 @@ from training.data.augment import centre
 from training.data.pictures import DataError
 from training.data.samples import MARGIN_PX, Samples
 from training.data.samples import load as load_samples
+from training.data.writing import replaced
 from training.engagement import (
     FACES,
     FACES_HELP,
@@ -216,12 +217,14 @@ def check_belongs(name: str, said: list[ConceptReadout], pictures: Pictures) -> 
 
 
 def into_manifest(file: ModelFile, heads: HeadSpec) -> None:
-    """Write the heads into the manifest beside the network; the old one stays until the new one is whole."""
+    """Write the heads into the manifest beside the network; the old one stays until the new one is whole.
+
+    Raises DataError if it cannot be written.
+    """
     path = file.path.with_name("manifest.json")
-    partial = path.with_suffix(".partial")
     manifest = msgspec.structs.replace(file.manifest, heads=heads)
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-    partial.replace(path)
+    with replaced(path) as partial:
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
 
 
 def main(
@@ -254,22 +257,22 @@ def main(
         logits = np.stack([each.contributions[:, 1:].sum(0) for each in readouts(file, voted)]) + heads.base[1:]
         votes = voted.votes.astype(np.float64)
         targets = tuple(target_report(logits, votes, each) for each in ("votes", "majority"))
+        report = CalibrationReport(file.manifest.identity, intervals, expressions.stem, targets, target)
+        chosen = next(each.temperature for each in targets if each.target == target)
+        into_manifest(file, msgspec.structs.replace(
+            heads, temperature=chosen, calibrated_to=target, interval=interval_spec(interval, rate, heads)
+        ))  # fmt: skip
+        show(report)
+        print(f"wrote {model / 'manifest.json'}: {intervals.chosen} interval, temperature {chosen:.3f}")
+        if json is not None:
+            write(report, json)
+        if plot is not None:
+            from training.calibration_plot import draw  # matplotlib is slow to load, and only this needs it
+
+            draw(plot, found, rate, logits, votes, {each.target: each.temperature for each in targets})
     except (CalibrationError, DataError, EngineError, ExperimentError, ManifestError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-    report = CalibrationReport(file.manifest.identity, intervals, expressions.stem, targets, target)
-    chosen = next(each.temperature for each in targets if each.target == target)
-    into_manifest(file, msgspec.structs.replace(
-        heads, temperature=chosen, calibrated_to=target, interval=interval_spec(interval, rate, heads)
-    ))  # fmt: skip
-    show(report)
-    print(f"wrote {model / 'manifest.json'}: {intervals.chosen} interval, temperature {chosen:.3f}")
-    if json is not None:
-        write(report, json)
-    if plot is not None:
-        from training.calibration_plot import draw  # matplotlib is slow to load, and only this needs it
-
-        draw(plot, found, rate, logits, votes, {each.target: each.temperature for each in targets})
 
 
 def with_scores(samples: Samples, path: Path) -> Samples:

@@ -14,6 +14,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from training.calibrate import F64, Nested, Target, target_of
+from training.data.writing import replaced
 from training.temperature import equal_mass, probabilities, top
 
 BLUE, RED, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#666666"
@@ -21,16 +22,16 @@ _COLOURS = {"constant": BLUE, "local": RED, "guaranteed": GREEN}
 
 
 def draw(path: Path, found: Nested, rate: float, logits: F64, votes: F64, temperatures: Mapping[Target, float]) -> None:
-    """Coverage per person beside reliability against each target, without and with its temperature."""
+    """Coverage per person beside reliability against each target, without and with its temperature. Raises DataError if
+    it cannot be written."""
     figure, axes = pyplot.subplots(1, 1 + len(temperatures), figsize=(4.4 * (1 + len(temperatures)), 3.8))
     people(axes[0], found, rate)
     for axis, (target, warm) in zip(axes[1:], temperatures.items(), strict=True):
         reliability(axis, logits, target_of(votes, target), target, warm)
     figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Neither the day nor random names: the same figures are the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "calibration"}):
-        figure.savefig(path, dpi=110, metadata={"Date": None} if path.suffix == ".svg" else None)
+    with replaced(path) as partial, matplotlib.rc_context({"svg.hashsalt": "calibration"}):
+        figure.savefig(partial, dpi=110, metadata={"Date": None} if path.suffix == ".svg" else None)
     pyplot.close(figure)
 
 

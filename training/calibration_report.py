@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from training.conformal import Answers, Method, person_weights, quantiles
+from training.data.writing import replaced
 
 F64 = npt.NDArray[np.float64]
 Classes = dict[str, npt.NDArray[np.bool_]]
@@ -132,9 +133,9 @@ def show(report: CalibrationReport) -> None:
 
 
 def write(report: CalibrationReport, path: Path) -> None:
-    """Write the report as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    """Write the report as JSON. Raises DataError if it cannot be written."""
+    with replaced(path) as partial:
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
 
 
 def _percent(share: float) -> str:

@@ -19,7 +19,7 @@ def table(model: str) -> str:
 
 
 def main(model: Annotated[str, typer.Option(help="a folder under models/")] = "agcm-live") -> None:
-    """Print the table."""
+    """Print what each concept of a model means, and how well it is recognised, as a Markdown table."""
     try:
         typer.echo(table(model))
     except ManifestError as error:

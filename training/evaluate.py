@@ -25,7 +25,7 @@ from engines.preprocess import to_tensor
 from engines.spec import CropSpec, HeadSpec, Manifest, ManifestError, load_model_file
 from training.concepts import EXPRESSIONS
 from training.data import ferplus, wacv2016
-from training.data.corpus import Levels
+from training.data.corpus import Levels, pick
 from training.data.datasets import DATASETS
 from training.data.pictures import Crops, DataError, cut_crops
 from training.measure import Model, measure
@@ -60,8 +60,9 @@ def parts_of(manifest: Manifest) -> tuple[CropSpec, HeadSpec]:
 
 
 def open_model(name: str, backend: str) -> tuple[Engine, Engine]:
-    """The face detector and the concept model."""
-    file = load_model_file(name)
+    """The face detector and the concept model: a name under models/, or the path of a folder."""
+    folder = Path(name)
+    file = load_model_file(name) if folder.name == name else load_model_file(folder.name, folder.parent)
     crop, _ = parts_of(file.manifest)
     sample = {"crop": np.zeros((1, 1, crop.size_px, crop.size_px), np.float32)}
     detector_sample = {"luma": np.zeros((1, 1, 256, 256), np.float32)}
@@ -139,7 +140,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def main(
     dataset: Annotated[Name, typer.Option(help="data set")],
     data: Annotated[Path, typer.Option(help="its folder in the official layout; ferplus: the npz")],
-    model: Annotated[str, typer.Option(help="a folder under models/")] = "agcm-live",
+    model: Annotated[str, typer.Option(help="a folder under models/, or a path with a / in it")] = "agcm-live",
     split: Annotated[str, typer.Option(help="default: the one that published figures are of; ferplus: valid")] = "",
     engine: Annotated[str, typer.Option(help="onnxruntime or openvino (fp32)")] = "onnxruntime",
     rate: Annotated[float, typer.Option(min=0.0, help="frames of each second of a video; 0: the data set's own")] = 0.0,
@@ -157,6 +158,7 @@ def main(
         if dataset == "ferplus":
             report = evaluate_ferplus(opened, data, split or "valid")
         elif dataset == "wacv2016":
+            pick(split or "all", DATASETS[dataset].splits, DATASETS[dataset].title)
             report = evaluate_wacv2016(opened, data)
         else:
             report = evaluate_any(opened, dataset, data, split, rate, limits)

@@ -197,14 +197,14 @@ def manifest_for(path: Path, name: str, model: System, against: Reference, rated
 
 
 def export(experiment: Experiment, weights: Path, out: Path, cuts: tuple[float, ...]) -> float:
-    """Write `out`; returns the parity. Raises ExportError and writes nothing if it is above TOLERANCE."""
+    """Write `out`; returns the parity. Raises ExportError if it is above TOLERANCE or if `out` cannot be written; what
+    was there before is then still there."""
     model = _trained(experiment, weights)
     train, valid = read_sources(experiment, experiment.train), read_sources(experiment, experiment.valid)
     side_px = experiment.crop_px
     crops = np.concatenate([tensors(part.take(np.arange(min(_CHECKED, len(part)))), side_px) for part in valid])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        path = Path(folder) / "model.onnx"
+    with _beside(out) as folder:
+        path = folder / "model.onnx"
         to_onnx(model, path, side_px)
         against, rated = reference(model, train, side_px=side_px), reliabilities(model, valid, side_px)
         manifest = manifest_for(path, out.name, model, against, rated, cuts, side_px)
@@ -218,6 +218,17 @@ def export(experiment: Experiment, weights: Path, out: Path, cuts: tuple[float, 
         for written in (path, description):
             written.replace(out / written.name)
     return difference
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """A temporary folder on the disk of `out`. Raises ExportError if that cannot be written to."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise ExportError(f"cannot write {out}: {error.strerror or error}") from error
 
 
 def _trained(experiment: Experiment, weights: Path) -> System:
@@ -249,7 +260,10 @@ def main(
     out: Annotated[Path, typer.Option(help="model folder to write")] = MODELS_DIR / "agcm-live",
     cuts: Annotated[str, typer.Option(help="two score thresholds between the engagement classes")] = "0.25,0.75",
 ) -> None:
-    """Export a trained model."""
+    """Trained weights as a network that runs without torch, with the manifest that says what its numbers mean.
+
+    Everything is checked against torch on real crops first; nothing is written if it differs.
+    """
     try:
         difference = export(load_experiment(experiment), weights, out, thresholds(cuts))
     except (ExportError, ExperimentError, DataError) as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -23,16 +24,16 @@ from engines.base import Engine, EngineError
 from engines.spec import ManifestError, load_model_file
 from training.concepts import NAMES
 from training.data import cmose, noxi
-from training.data.cache import open_cache
+from training.data.cache import CropRule, open_cache
 from training.data.corpus import Corpus, check_there
 from training.data.cut import Broken, Cutter, cut_corpus, rows, rule_of
 from training.data.datasets import DATASETS, Dataset
 from training.data.features import Angles
 from training.data.ferplus import POINT_SHARES
 from training.data.overlay import lay_over, read_tables
-from training.data.pictures import DataError, cut_crops, open_npz
+from training.data.pictures import DataError, open_npz
 from training.data.samples import MARGIN_PX, Samples, blank, load, save, save_rows
-from training.data.splits import check_disjoint
+from training.data.splits import check_disjoint, check_filled
 
 CROP_PX = 112
 STORED_PX = CROP_PX + 2 * MARGIN_PX
@@ -113,17 +114,25 @@ def from_cmose(folder: Path, split: str) -> Samples:
     )
 
 
-def from_renders(path: Path) -> Samples:
-    """Crops with exact concepts; renders in which no face is found are left out."""
+def from_renders(path: Path, kept: Path | None = None) -> Samples:
+    """Crops with exact concepts; renders in which no face is found are left out. kept: file of kept crops."""
     if not path.is_file():
         raise DataError(f"renders not found: {path}; run python -m training.synthetic.generate first")
     with open_npz(path, ("images", "concepts", "names"), "a file of renders") as file:
         pictures, concepts, names = list(file["images"]), file["concepts"], tuple(file["names"].tolist())
     if names != NAMES:
         raise DataError(f"{path} was rendered for other concepts; run python -m training.synthetic.generate again")
-    made = cut_crops(detector(), pictures, POINT_SHARES, CROP_PX, MARGIN_PX)
-    samples = blank(made.crops, made.found)
-    return replace(samples, concepts=concepts, weights=np.ones_like(concepts)).take(made.found)
+    check_filled("renders", len(pictures), str(path))
+    engine = detector()
+    rule = CropRule(CROP_PX, MARGIN_PX, POINT_SHARES, engine.manifest.sha256)
+    with nullcontext() if kept is None else open_cache(kept) as cache:
+        cutter = Cutter(engine, rule, cache)
+        made = [cutter.cut(picture) for picture in track(pictures, description="face crops")]
+    found = np.array([seen for _, seen in made])
+    if not found.any():
+        raise DataError(f"{path}: no face was found in any of the {len(pictures)} renders")
+    samples = blank(np.stack([crop for crop, _ in made]), found)
+    return replace(samples, concepts=concepts, weights=np.ones_like(concepts)).take(found)
 
 
 def _write(samples: Samples, out: Path) -> None:
@@ -170,9 +179,9 @@ for _name, _row in DATASETS.items():
 
 
 @app.command("renders")
-def _renders(source: Source, out: Out) -> None:
-    """Output of training.synthetic.generate."""
-    _write(from_renders(source), out)
+def _renders(source: Source, out: Out, cache: Cache = CACHE) -> None:
+    """Rendered faces: the npz that training.synthetic.generate wrote. Those in which no face is found are left out."""
+    _write(from_renders(source, cache), out)
 
 
 @app.command("labels-csv")

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import f1_score, roc_auc_score
 
+from training.data.writing import replaced
 from training.metrics import ccc, pearson
 
 Real = npt.NDArray[np.floating]
@@ -88,6 +89,6 @@ def show(report: Report) -> None:
 
 
 def write(report: Report, path: Path) -> None:
-    """Write the report as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    """Write the report as JSON. Raises DataError if it cannot be written."""
+    with replaced(path) as partial:
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")

@@ -1,8 +1,8 @@
 """The study's Table 1 and its figure of embedding sizes: `python -m training.reproduce --data FOLDER`.
 
 Published numbers stand beside what was measured here, marked as published. Measured ones come from the files that
-`training.evaluate --results` wrote and from nowhere else: a data set that is not under FOLDER is "not available", one
-that is there and on which nothing was measured is "not run".
+`training.evaluate --results` and `training.features --results` wrote and from nowhere else: a data set that is not
+under FOLDER is "not available", one that is there and on which nothing was measured is "not run".
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def show(made: Sequence[Line], systems: Sequence[str]) -> None:
 def main(
     data: Annotated[Path, typer.Option(help="folder of data sets: FOLDER/rafdb, FOLDER/noxi and so on, see "
                                             "docs/datasets.md")],
-    results: Annotated[Path, typer.Option(help="what training.evaluate --results wrote")] = Path("runs/results"),
+    results: Annotated[Path, typer.Option(help="figures that evaluate and features kept")] = Path("runs/results"),
     out: Annotated[Path, typer.Option(help="folder for table1.md and embedding.png")] = Path("runs/reproduce"),
 ) -> None:  # fmt: skip
     """Print the study's Table 1 with a row for every data set, and plot figures over embedding sizes."""

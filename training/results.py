@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from training.data.pictures import DataError
+from training.data.writing import replaced
 from training.reports import Report
 
 
@@ -60,13 +61,8 @@ def write_results(folder: Path, results: Sequence[Result]) -> Path:
     first = results[0]
     stem = "-".join((first.dataset, first.split, first.system, f"m{first.embedding}"))
     path = folder / f"{re.sub(r'[^A-Za-z0-9-]+', '_', stem)}.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
+    with replaced(path) as partial:
         partial.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
-        partial.replace(path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
     return path
 
 

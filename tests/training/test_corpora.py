@@ -72,6 +72,21 @@ def test_columns_in_another_order_are_refused(tmp_path: Path) -> None:
         ferplus.load(written(tmp_path, arrays), "train")
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("images", r"4 images, 6 votes and 6 splits"),
+        ("votes", r"6 images, 4 votes and 6 splits"),
+        ("vote_columns", r"10 columns of votes, vote_columns names 4"),
+    ],
+)
+def test_arrays_that_do_not_belong_together_are_refused(tmp_path: Path, name: str, words: str) -> None:
+    arrays = layout()
+    arrays[name] = arrays[name][:4]
+    with pytest.raises(DataError, match=words):
+        ferplus.load(written(tmp_path, arrays), "train")
+
+
 def test_a_picture_that_nobody_voted_on_is_left_out(tmp_path: Path) -> None:
     arrays = layout()
     arrays["votes"][0] = 0
@@ -134,6 +149,15 @@ def test_a_file_of_another_name_is_refused(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("content", [b"", b"no picture at all"])
 def test_a_corrupt_picture_is_named(tmp_path: Path, content: bytes) -> None:
     (folders(tmp_path) / "2/img11_7.jpg").write_bytes(content)
+    with pytest.raises(DataError, match=r"img11_7\.jpg: not a readable picture"):
+        wacv2016.load(tmp_path)
+
+
+def test_a_picture_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    """It still decodes, to grey below the cut."""
+    path = folders(tmp_path) / "2/img11_7.jpg"
+    path.write_bytes(path.read_bytes()[:-40])
+    assert cv2.imread(str(path)) is not None
     with pytest.raises(DataError, match=r"img11_7\.jpg: not a readable picture"):
         wacv2016.load(tmp_path)
 

@@ -179,6 +179,12 @@ def test_a_file_that_is_no_cache_is_one_line(tmp_path: Path) -> None:
         pass
 
 
+def test_a_cache_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"crop cache .*crops\.sqlite"), open_cache(tmp_path / "file" / "crops.sqlite"):
+        pass
+
+
 def test_a_broken_item_stops_unless_it_may_be_passed_over(engine: Engine, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"")

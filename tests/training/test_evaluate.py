@@ -73,6 +73,7 @@ def test_ferplus_reads_the_asked_split_only(tmp_path: Path, faces: list[np.ndarr
     [
         (("--dataset", "ferplus", "--data", "nowhere.npz", "--model", "nobody"), "unknown model 'nobody'"),
         (("--dataset", "ferplus", "--data", "nowhere.npz", "--model", "centerface"), "not a concept model"),
+        (("--dataset", "wacv2016", "--data", "nowhere", "--split", "valid"), "WACV 2016 has no split 'valid'"),
         (("--dataset", "moon", "--data", "nowhere.npz"), "moon"),
     ],
 )

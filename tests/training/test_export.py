@@ -175,6 +175,23 @@ def test_another_network_is_not_written(exported: Exported, tmp_path: Path, monk
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["old"]
 
 
+def test_a_full_disk_leaves_what_was_there(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exporter, "to_onnx", full)
+    out = tmp_path / "models" / "tiny"
+    out.mkdir(parents=True)
+    (out / "model.onnx").write_bytes(b"before")
+    with pytest.raises(exporter.ExportError, match=r"cannot write .*tiny: No space left on device"):
+        exporter.export(exported.experiment, exported.weights, out, CUTS)
+    assert [path.read_bytes() for path in out.iterdir()] == [b"before"]
+    assert [path.name for path in out.parent.iterdir()] == ["tiny"]
+    monkeypatch.undo()
+    with pytest.raises(exporter.ExportError, match=r"cannot write .*model\.onnx"):
+        exporter.export(exported.experiment, exported.weights, out / "model.onnx" / "tiny", CUTS)
+
+
 def test_the_check_sees_every_output(exported: Exported, tmp_path: Path) -> None:
     """A file whose maps alone are another's is caught."""
     network = onnx.load(exported.out / "model.onnx")

@@ -18,6 +18,7 @@ from training import features
 from training.concepts import INDEX
 from training.data.pictures import DataError
 from training.data.samples import Samples, save
+from training.results import read_results
 
 
 def noisy(count: int, seed: int) -> Samples:
@@ -61,12 +62,57 @@ def test_a_subject_in_two_splits_is_refused() -> None:
         features.on_valid("expression", "linear", noisy(40, 1), noisy(20, 2), 1)
 
 
+def test_the_nearest_level_is_the_answer() -> None:
+    levels, truth = np.array([0.0, 0.5, 1.0]), np.array([0.0, 0.5, 1.0, 1.0])
+    found = features.figures("engagement", "linear", np.array([0.2, 0.3, 0.7, 2.0]), truth, "", levels)
+    assert found.accuracy == pytest.approx(3 / 4)
+    assert found.macro_f1 == pytest.approx((1.0 + 2 / 3 + 2 / 3) / 3)
+    strange = features.figures("engagement", "linear", truth, np.array([0.0, 0.5, 0.9, 1.0]), "", levels)
+    assert strange.accuracy == pytest.approx(3 / 4), "a level that nobody was taught is never answered rightly"
+    track = features.figures("engagement", "linear", truth, truth, "", np.linspace(0, 1, 50))
+    assert track.accuracy is None
+    assert track.ccc == pytest.approx(1.0)
+
+
+def test_official_splits_that_share_people_are_measured_and_kept(tmp_path: Path) -> None:
+    save(tmp_path / "train.npz", noisy(60, 1))
+    save(tmp_path / "test.npz", noisy(30, 2))
+    files = tmp_path / "train.npz", "engagement", tmp_path / "test.npz"
+    with pytest.raises(typer.Exit):
+        features.main(*files)
+    features.main(*files, shared_people=True, json=tmp_path / "f.json", results=tmp_path / "r", dataset="cmose",
+                  split="test")  # fmt: skip
+    written = json.loads((tmp_path / "f.json").read_text())
+    assert written[0]["protocol"] == "the validation file, 3 of whose people are in the training file as well"
+    kept = {(each.system, each.metric): each.value for each in read_results(tmp_path / "r")}
+    assert kept["features-linear", "accuracy"] == written[0]["accuracy"]
+    assert kept["features-boosting", "ccc"] == written[1]["ccc"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "words"),
+    [("", "test", "--results needs --dataset, one of rafdb,"), ("cmose", "all", "CMOSE has no split 'all'")],
+)
+def test_results_say_what_they_are_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str, split: str, words: str
+) -> None:
+    save(tmp_path / "train.npz", noisy(60, 1))
+    with pytest.raises(typer.Exit) as stopped:
+        features.main(tmp_path / "train.npz", "engagement", results=tmp_path / "r", dataset=dataset, split=split)
+    assert stopped.value.exit_code == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(tmp_path / "train.npz", noisy(60, 1))
     features.main(tmp_path / "train.npz", "engagement", json=tmp_path / "figures.json")
     written = json.loads((tmp_path / "figures.json").read_text())
     assert [each["method"] for each in written] == ["linear", "boosting"]
     assert all(each["protocol"] == "leave one subject out" for each in written)
+    with pytest.raises(typer.Exit):
+        features.main(tmp_path / "train.npz", "engagement", json=tmp_path / "train.npz" / "figures.json")
+    assert "cannot write" in capsys.readouterr().err
     unlabelled = noisy(20, 1)
     unlabelled.weights[:] = 0
     save(tmp_path / "none.npz", unlabelled)

@@ -224,6 +224,12 @@ Broken = Callable[[Path], object]
          r"line 2: engagement 1\.5 is not in \[0, 1\]"),
         ("noxi", lambda f: (f / "train/001/novice.engagement.annotation.csv").write_text("-nan(ind)\n"),
          r"holds no engagement value"),
+        ("rafdb", lambda f: (f / "basic/EmoLabel/list_patition_label.txt").write_bytes(b"\xff\xfe\0"),
+         r"list_patition_label\.txt: is no text"),
+        ("affwild2", lambda f: (f / "6th ABAW Annotations/EXPR_Recognition_Challenge/Train_Set/2.txt").write_bytes(
+            b"\xff\xfe\0"), r"2\.txt: is no text"),
+        ("noxi", lambda f: (f / "train/001/novice.engagement.annotation.csv").write_bytes(b"\xff\xfe\0"),
+         r"novice\.engagement\.annotation\.csv: is no text"),
         ("noxi", lambda f: (f / "train/001").rename(f / "train/007"), r"007: a validation session lies in train"),
     ],
 )  # fmt: skip

@@ -109,6 +109,23 @@ def test_renders_without_a_found_face_are_left_out(portrait: Luma, tmp_path: Pat
     assert np.isnan(samples.votes).all()
 
 
+def test_a_render_is_never_cut_twice(portrait: Luma, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    concepts = np.zeros((2, len(NAMES)), np.float32)
+    np.savez(
+        tmp_path / "r.npz", images=np.stack([portrait, portrait[:, ::-1]]), concepts=concepts, names=np.array(NAMES)
+    )
+    first = from_renders(tmp_path / "r.npz", tmp_path / "c.sqlite")
+    assert len(first) == 2
+
+    def again(*arguments: Any) -> tuple[Luma, bool]:
+        raise AssertionError("cut again")
+
+    monkeypatch.setattr(cut, "cut_crop", again)
+    np.testing.assert_array_equal(from_renders(tmp_path / "r.npz", tmp_path / "c.sqlite").crops, first.crops)
+    with pytest.raises(AssertionError, match="cut again"):
+        from_renders(tmp_path / "r.npz")
+
+
 def test_classes_are_mapped_by_name(tmp_path: Path) -> None:
     """RAF-DB's 1 to 7 in our order of eight; what we have no name for has no votes and stays."""
     samples = load(prepared("rafdb", layouts.rafdb(tmp_path / "raf"), "--split", "train")[1])
@@ -198,6 +215,8 @@ def test_a_subject_in_two_prepared_files_is_named(tmp_path: Path) -> None:
         (("ferplus", "none.npz"), "FER+ has the splits train, valid, test; say which with --split"),
         (("renders", "none.npz"), "renders not found"),
         (("renders", "other.npz"), "rendered for other concepts"),
+        (("renders", "none_there.npz"), "split 'renders' of"),
+        (("renders", "no_face.npz"), "no face was found in any of the 2 renders"),
         (("wacv2016", "."), "needs the folders 1/, 2/ and 3/"),
         (("engagenet", ".", "--split", "test"), "EngageNet needs the file"),
         (("rafdb", ".", "--split", "train", "--features"), "--features is for noxi"),
@@ -205,6 +224,9 @@ def test_a_subject_in_two_prepared_files_is_named(tmp_path: Path) -> None:
 )
 def test_a_users_mistake_is_one_line(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     np.savez(tmp_path / "other.npz", images=np.zeros((1, 8, 8)), concepts=np.zeros((1, 1)), names=np.array(["AU1"]))
+    for name, count in (("none_there", 0), ("no_face", 2)):
+        empty = {"images": np.zeros((count, 64, 64), np.uint8), "concepts": np.zeros((count, len(NAMES)), np.float32)}
+        np.savez(tmp_path / f"{name}.npz", names=np.array(NAMES), **empty)
     corpus, source, *rest = arguments
     ran = command(corpus, tmp_path / source, *rest, "--out", tmp_path / "crops.npz")
     assert ran.returncode == 2

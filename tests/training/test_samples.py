@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -56,16 +57,48 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path, monkeypatch:
     path = tmp_path / "crops.npz"
     save(path, mixed())
 
-    def half(target: Path, **arrays: np.ndarray) -> None:
-        target.write_bytes(b"PK half a file")
-        raise OSError("no space left on device")
+    def half(target: IO[bytes], **arrays: np.ndarray) -> None:
+        target.write(b"PK half a file")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", half)
     for target in (path, tmp_path / "other.npz"):
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(DataError, match=rf"cannot write {target}: No space left on device"):
             save(target, learnable(2))
     same(load(path), mixed())
-    assert not (tmp_path / "other.npz").exists()
+    assert [left.name for left in tmp_path.iterdir()] == ["crops.npz"]
+
+
+def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for write in (lambda path: save(path, learnable(2)), lambda path: save_rows(path, rows(2), 6)):
+        with pytest.raises(DataError, match=r"cannot write .*crops\.npz"):
+            write(tmp_path / "file" / "crops.npz")
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "words"),
+    [
+        ({"votes": np.zeros((3, 8), np.float32)}, r"votes is \[3, 8\], 6 crops need \[6, 8\]"),
+        ({"concepts": np.zeros((6, 5), np.float32)}, r"concepts is \[6, 5\], 6 crops need \[6, 26\]"),
+        ({"subjects": np.zeros(7, np.int64)}, r"subjects is \[7\], 6 crops need \[6\]"),
+        ({"concepts": np.full((6, 26), np.nan, np.float32)}, r"AU1 of crop 0 \(\) is no number"),
+    ],
+)
+def test_what_does_not_belong_together_is_named(tmp_path: Path, spoilt: dict[str, np.ndarray], words: str) -> None:
+    save(tmp_path / "crops.npz", replace(learnable(6), **spoilt))
+    with pytest.raises(DataError, match=words):
+        load(tmp_path / "crops.npz")
+
+
+def test_a_file_with_damaged_bytes_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "crops.npz"
+    save(path, learnable(2))
+    content = bytearray(path.read_bytes())
+    content[2000:2100] = bytes(100)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"crops\.npz is damaged: Bad CRC-32 for file 'crops\.npy'"):
+        load(path)
 
 
 def test_a_missing_file_says_what_to_run(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +16,26 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("numba")
 pytest.importorskip("sklearn")
 
+import msgspec
 import torch
+import typer
 from torch import Tensor, nn
 
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.concept import intervene, read
-from engines.spec import Manifest, load_model_file
-from tests.training.material import learnable, write_experiment
+from engines.spec import Manifest, ManifestError, load_model_file
+from tests.training.material import learnable, write_experiment, write_face
 from training import export as exporter
 from training import train as trainer
 from training.agcm.backbones import BACKBONES
 from training.agcm.system import LinearConcepts, System, mixed, needed
 from training.agcm.vit import LumaVit, VitShape
 from training.concepts import EXPRESSIONS, INDEX, NAMES
+from training.data.samples import save
 from training.experiment import Experiment, load
 from training.run import load_weights
 from training.synthetic.ict import FaceModel
+from training.systems import cosine
 from training.systems.table import SYSTEMS, build
 
 ONE = "[{epochs = 16, side_px = 48, batch = 8}]"
@@ -179,6 +183,33 @@ def test_a_system_that_is_no_sum_claims_no_shares(made: Trained) -> None:
     assert heads.mean == made.manifest.concepts == ()
     outputs = made.engine().infer({"crop": exporter.tensors(learnable(32), 48)})["heads"]
     np.testing.assert_allclose(heads.base, outputs.mean(0), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["tscam", "aucam"])
+def test_maps_are_measured_by_a_command(
+    made: Trained, face: FaceModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = learnable(8, seed=3)
+    found = np.ones(8, bool)
+    found[1] = False  # one of the four happy ones; neutral has no AU map
+    save(tmp_path / "crops.npz", replace(pictures, found=found))
+    write_face(tmp_path / "face.npz", face)
+    cosine.main(tmp_path / "crops.npz", str(made.out), tmp_path / "face.npz", tmp_path / "figures.json")
+    figures = msgspec.json.decode((tmp_path / "figures.json").read_bytes(), type=cosine.Cosines)
+    assert figures.pictures == 3
+    assert 0.0 < figures.cam_cos <= 1.0
+    assert f"ATT-COS {figures.att_cos:.3f}, 3 pictures" in capsys.readouterr().out
+    save(tmp_path / "crops.npz", replace(pictures, found=np.zeros(8, bool)))
+    with pytest.raises(typer.Exit) as stopped:
+        cosine.main(tmp_path / "crops.npz", str(made.out), tmp_path / "face.npz")
+    assert stopped.value.exit_code == 2
+    assert "no picture has both votes on expressions and a found face" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["blackbox"])
+def test_a_model_without_class_maps_has_no_cosines(made: Trained) -> None:
+    with pytest.raises(ManifestError, match="has no class maps"):
+        cosine.opened(str(made.out))
 
 
 @pytest.mark.parametrize("name", ["agcm by step", "cbm sequential"])

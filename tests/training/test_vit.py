@@ -105,6 +105,9 @@ def test_what_is_no_such_checkpoint_is_named(tmp_path: Path) -> None:
         state = published() | {"cls_token": torch.zeros(1, 1, 24), "pos_embed": torch.zeros(1, 10, 24)}
         state["patch_embed.proj.weight"], state["patch_embed.proj.bias"] = torch.zeros(24, 3, 16, 16), torch.zeros(24)
         wider.load(saved(state, tmp_path))
+    for strange in ("blocks.2.norm1.weight", "blocks.0.ls1.gamma", "norm_pre.weight", "reg_token"):
+        with pytest.raises(ValueError, match=f"no checkpoint of this ViT: it also holds {strange}"):
+            LumaVit(SHAPE).load(saved(published() | {strange: torch.zeros(12)}, tmp_path))
     (tmp_path / "text.pth").write_text("no checkpoint")
     with pytest.raises(ValueError, match=r"text\.pth is no checkpoint that can be read safely"):
         LumaVit(SHAPE).load(tmp_path / "text.pth")

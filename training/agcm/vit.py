@@ -21,6 +21,8 @@ PATCH_PX = 16
 _MEAN_RGB, _STD_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """How MAE and timm normalise a colour picture."""
 _WRAPPERS = ("model", "state_dict")
+_ENCODER = ("blocks.", "patch_embed.", "norm_pre.", "reg_token", "dist_token", "register_tokens")
+"""What the names of an encoder's tensors begin with, before its last norm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +156,14 @@ class LumaVit(nn.Module):
     def load(self, path: Path) -> None:
         """Fill everything from a checkpoint; decoder and classifier are left out.
 
-        Raises ValueError naming the first tensor that is missing or has another shape.
+        Raises ValueError naming the first tensor that is missing, has another shape, or is of a part that this encoder
+        does not have, such as a thirteenth block or the scales of DINOv2: without it the rest would not be the same.
         """
         source = read_checkpoint(path)
         state = self.state_dict()
+        strange = [name for name in source if name.startswith(_ENCODER) and name not in state]
+        if strange:
+            raise ValueError(f"{path} is no checkpoint of this ViT: it also holds {strange[0]}")
         for name, own in state.items():
             state[name] = self._adapted(name, own, source, path)
         self.load_state_dict(state)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.data.corpus import Corpus, Expressions, Item, need_folder, pick
+from training.data.corpus import Corpus, Expressions, Item, need_folder, pick, read_text
 from training.data.ferplus import POINT_SHARES
 from training.data.pictures import DataError
 from training.data.splits import check_filled
@@ -70,7 +70,7 @@ def label_files(folder: Path, split: str) -> list[Path]:
 
 
 def _labels(path: Path) -> list[int]:
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path).splitlines()
     if not lines or not any(letter.isalpha() for letter in lines[0]):
         raise DataError(f"{path}: the first line names no classes")
     names = tuple(name.strip().lower() for name in lines[0].split(","))

@@ -77,7 +77,10 @@ class CropCache:
 @contextmanager
 def open_cache(path: Path) -> Iterator[CropCache]:
     """The cache in a file, which is made if it is not there. Raises DataError if it cannot be used."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"crop cache {path}: {error.strerror or error}") from error
     try:
         base = sqlite3.connect(path, timeout=60.0)
         try:

@@ -119,6 +119,14 @@ def need_file(path: Path, what: str) -> Path:
     return path
 
 
+def read_text(path: Path) -> str:
+    """A file of labels. Raises DataError if it is no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is no text") from error
+
+
 def pick(split: str, splits: tuple[str, ...], what: str) -> str:
     """The split. Raises DataError with those there are."""
     if split not in splits:

@@ -14,11 +14,10 @@ from engines.preprocess import Luma
 from training.concepts import EXPRESSIONS
 from training.data.cache import CropCache, CropRule, key_of
 from training.data.corpus import F32, Continuous, Corpus, Expressions, Item, Levels
-from training.data.pictures import DataError, cut_crop
+from training.data.pictures import DataError, cut_crop, read_pixels
 from training.data.samples import Row
 from training.data.video import Frame, frames
 
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _NO_VOTES: F32 = np.full(len(EXPRESSIONS), np.nan, np.float32)
 
 
@@ -129,13 +128,4 @@ def _shots(item: Item, rate_hz: float) -> Iterator[Frame]:
 
 def read_picture(path: Path) -> Luma:
     """The luma plane of a picture file. Raises DataError naming a file that is missing or is no picture."""
-    if not path.is_file():
-        raise DataError(f"{path}: labelled, but the file is missing")
-    data = path.read_bytes()
-    # A JPEG that is cut off still decodes, to grey below the cut. Its end marker is what is missing; an earlier one
-    # belongs to a thumbnail.
-    whole = not data.startswith(_JPEG_START) or data.rfind(_JPEG_END) > len(data) // 2
-    luma = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data and whole else None
-    if luma is None:
-        raise DataError(f"{path}: not a readable picture")
-    return np.asarray(luma, np.uint8)
+    return read_pixels(path, cv2.IMREAD_GRAYSCALE)

@@ -43,10 +43,14 @@ def load(path: Path, split: str) -> FerPlus:
             raise DataError(f"{path} has no split {split!r} (it has {', '.join(sorted(set(splits.tolist())))})")
         columns = [str(name) for name in file["vote_columns"]]
         votes = file["votes"].astype(np.float32)
-        expressive = (votes.argmax(1) < len(EXPRESSIONS)) & votes.any(1)
-        rows = np.nonzero((splits == split) & expressive)[0]
-        pictures = file["images"][rows]
+        pictures = file["images"]
+    if not len(pictures) == len(votes) == len(splits):
+        raise DataError(f"{path}: {len(pictures)} images, {len(votes)} votes and {len(splits)} splits; one each needed")
+    if len(columns) != votes.shape[1]:
+        raise DataError(f"{path}: {votes.shape[1]} columns of votes, vote_columns names {len(columns)}")
     if tuple(columns[: len(EXPRESSIONS)]) != EXPRESSIONS:
         raise DataError(f"{path}: vote columns are {columns}, expected {list(EXPRESSIONS)} first")
+    expressive = (votes.argmax(1) < len(EXPRESSIONS)) & votes.any(1)
+    rows = np.nonzero((splits == split) & expressive)[0]
     kept = votes[rows, : len(EXPRESSIONS)]
-    return FerPlus(pictures, kept / kept.sum(1, keepdims=True), kept.argmax(1), rows)
+    return FerPlus(pictures[rows], kept / kept.sum(1, keepdims=True), kept.argmax(1), rows)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from training.data.corpus import CENTRE_SHARES, Continuous, Corpus, Item, need_file, need_folder, pick
+from training.data.corpus import CENTRE_SHARES, Continuous, Corpus, Item, need_file, need_folder, pick, read_text
 from training.data.features import FeatureTable, from_openface
 from training.data.pictures import DataError
 from training.data.ssi import FeatureStream, read_stream
@@ -60,7 +60,7 @@ def people(folder: Path, split: str) -> list[Person]:
 def read_track(path: Path) -> F32:
     """Engagement [T] at 25 Hz, NaN where nobody annotated. Raises DataError naming the line that is no value."""
     values: list[float] = []
-    for line, text in enumerate(need_file(path, "NoXi").read_text(encoding="utf-8").split("\n"), start=1):
+    for line, text in enumerate(read_text(need_file(path, "NoXi")).split("\n"), start=1):
         word = text.strip().lower()
         if not word:
             continue

@@ -7,7 +7,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
+from zlib import error as BadDeflate
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.npyio import NpzFile
@@ -24,7 +26,9 @@ class DataError(ValueError):
 
 @contextmanager
 def open_npz(path: Path, names: Sequence[str], what: str) -> Iterator[NpzFile]:
-    """The arrays of a file. Raises DataError if it is no npz, or if it lacks one of `names` and so is not `what`."""
+    """The arrays of a file. Raises DataError if it is no npz, if it lacks one of `names` and so is not `what`, or if
+    what it holds is damaged, which shows only when an array is read.
+    """
     with ExitStack() as stack:
         try:
             file = np.load(stack.enter_context(path.open("rb")))
@@ -35,7 +39,27 @@ def open_npz(path: Path, names: Sequence[str], what: str) -> Iterator[NpzFile]:
         missing = [name for name in names if name not in stack.enter_context(file)]
         if missing:
             raise DataError(f"{path} is not {what}: no array {', '.join(missing)}")
-        yield file
+        try:
+            yield file
+        except (BadZipFile, BadDeflate, EOFError) as error:
+            raise DataError(f"{path} is damaged: {error}") from error
+
+
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+
+def read_pixels(path: Path, flags: int) -> npt.NDArray[np.uint8]:
+    """A picture file as cv2.imdecode gives it. Raises DataError naming a file that is missing or is no picture."""
+    if not path.is_file():
+        raise DataError(f"{path}: labelled, but the file is missing")
+    data = path.read_bytes()
+    # A JPEG that is cut off still decodes, to grey below the cut. Its end marker is what is missing; an earlier one
+    # belongs to a thumbnail.
+    whole = not data.startswith(_JPEG_START) or data.rfind(_JPEG_END) > len(data) // 2
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data and whole else None
+    if pixels is None:
+        raise DataError(f"{path}: not a readable picture")
+    return np.asarray(pixels, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

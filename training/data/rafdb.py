@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.data.corpus import Corpus, Expressions, Item, need_file, need_folder, number, pick
+from training.data.corpus import Corpus, Expressions, Item, need_file, need_folder, number, pick, read_text
 from training.data.ferplus import POINT_SHARES
 from training.data.pictures import DataError
 
@@ -25,7 +25,7 @@ def load(folder: Path, split: str) -> Corpus:
     path = need_file(folder / _LABELS, "RAF-DB")
     pictures = need_folder(folder / _PICTURES, "RAF-DB")
     items, labelled = [], set()
-    for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for line, text in enumerate(read_text(path).splitlines(), start=1):
         parts = text.split()
         if not parts:
             continue

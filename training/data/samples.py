@@ -16,6 +16,7 @@ import numpy.typing as npt
 from engines.preprocess import Luma
 from training.concepts import EXPRESSIONS, NAMES
 from training.data.pictures import DataError, open_npz
+from training.data.writing import replaced
 
 F32 = npt.NDArray[np.float32]
 
@@ -72,22 +73,38 @@ def join(parts: list[Samples]) -> Samples:
 
 
 def save(path: Path, samples: Samples) -> None:
-    """Write atomically: an interrupted run leaves no half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npz")
-    np.savez(partial, **{name: getattr(samples, name) for name in Samples.__slots__})
-    partial.replace(path)
+    """Write atomically: an interrupted run leaves no half a file. Raises DataError if it cannot be written."""
+    with replaced(path) as partial, partial.open("wb") as file:
+        np.savez(file, **{name: getattr(samples, name) for name in Samples.__slots__})
 
 
 def load(path: Path) -> Samples:
-    """Read a prepared file. Raises DataError naming what is missing."""
+    """Read a prepared file. Raises DataError naming what is missing, or what does not belong together."""
     if not path.is_file():
         raise DataError(f"prepared crops not found: {path}; run python -m training.prepare first")
     required = [name for name in Samples.__slots__ if name not in _LATER]
     with open_npz(path, required, "a prepared file") as file:
         arrays = {name: file[name] for name in required}
         names = file["names"] if "names" in file else np.full(len(arrays["found"]), "", np.str_)
-        return Samples(**arrays, names=names)
+    samples = Samples(**arrays, names=names)
+    _check(path, samples)
+    return samples
+
+
+def _check(path: Path, samples: Samples) -> None:
+    """Raises DataError naming an array that has not a row for every crop or not a column for every class or concept,
+    or a concept label that counts and is no number."""
+    columns = {"votes": len(EXPRESSIONS), "concepts": len(NAMES), "weights": len(NAMES)}
+    for name in Samples.__slots__:
+        if name == "crops":
+            continue
+        shape, wanted = getattr(samples, name).shape, (len(samples), *([columns[name]] if name in columns else []))
+        if shape != wanted:
+            raise DataError(f"{path}: {name} is {list(shape)}, {len(samples)} crops need {list(wanted)}; prepare again")
+    wrong = np.argwhere((samples.weights > 0) & ~np.isfinite(samples.concepts))
+    if len(wrong):
+        row, column = wrong[0]
+        raise DataError(f"{path}: {NAMES[column]} of crop {row} ({samples.names[row]}) is no number")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,26 +126,18 @@ def save_rows(path: Path, rows: Iterable[Row], side_px: int) -> tuple[int, int]:
     The crops lie in a temporary file beside `path` until their number is known. Atomic like `save`. Raises DataError
     if there is not a single row or if the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npz")
     small: dict[str, list[object]] = {name: [] for name in ("found", "votes", "score", "subjects", "colour", "names")}
-    try:
-        with tempfile.TemporaryFile(dir=path.parent) as raw:
-            for row in rows:
-                raw.write(np.ascontiguousarray(row.crop).tobytes())
-                values = (row.found, row.votes, row.score, row.subject, row.colour, row.name)
-                for column, value in zip(small.values(), values, strict=True):
-                    column.append(value)
-            count = len(small["found"])
-            if count == 0:
-                raise DataError(f"nothing to write to {path}: no picture could be used")
-            raw.seek(0)
-            _write_npz(partial, raw, (count, side_px, side_px), _columns(small, count))
-        partial.replace(path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with replaced(path) as partial, tempfile.TemporaryFile(dir=path.parent) as raw:
+        for row in rows:
+            raw.write(np.ascontiguousarray(row.crop).tobytes())
+            values = (row.found, row.votes, row.score, row.subject, row.colour, row.name)
+            for column, value in zip(small.values(), values, strict=True):
+                column.append(value)
+        count = len(small["found"])
+        if count == 0:
+            raise DataError(f"nothing to write to {path}: no picture could be used")
+        raw.seek(0)
+        _write_npz(partial, raw, (count, side_px, side_px), _columns(small, count))
     return count, int(np.sum(np.array(small["found"])))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from training.data.corpus import need_file
+from training.data.corpus import need_file, read_text
 from training.data.pictures import DataError
 
 _TYPES = {
@@ -84,7 +84,7 @@ def _header(path: Path) -> tuple[_Info, int]:
 
 
 def _text(path: Path, info: _Info) -> npt.NDArray[np.generic]:
-    numbers = path.read_text(encoding="utf-8").replace(info.delimiter, " ").split()
+    numbers = read_text(path).replace(info.delimiter, " ").split()
     try:
         return np.array(numbers, dtype=np.float64)
     except ValueError as error:

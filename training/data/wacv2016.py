@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.preprocess import Luma, Points
-from training.data.pictures import DataError
+from training.data.pictures import DataError, read_pixels
 
 CLASSES = (1, 2, 3)
 POINT_SHARES: Points = np.array(
@@ -47,9 +47,9 @@ def load(folder: Path) -> Wacv2016:
             raise DataError(f"WACV 2016 needs the folders 1/, 2/ and 3/: {folder / str(label)} is missing")
         for path in sorted((folder / str(label)).glob("*.jpg")):
             match = _NAME.match(path.stem)
-            picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-            if match is None or picture is None:
-                raise DataError(f"{path}: {'not named imgS_N.jpg' if match is None else 'not a readable picture'}")
+            if match is None:
+                raise DataError(f"{path}: not named imgS_N.jpg")
+            picture = read_pixels(path, cv2.IMREAD_COLOR)
             spread = picture.max(axis=2).astype(int) - picture.min(axis=2)
             pictures.append(np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), dtype=np.uint8))
             rows.append((label, int(match[1]), bool(np.quantile(spread, 0.9) > _COLOUR_LEVELS)))

@@ -9,12 +9,14 @@ import numpy as np
 
 from engines.base import Engine
 from engines.concept import peaks
+from training.crop import CROP
 from training.explain.answers import F32, F64, ask
 from training.explain.intervals import Estimate, mean
 from training.explain.renders import Placed
 
 SHOWN = 0.5
 NEAR_PX = 4.0
+"""Of a crop of 112 px; of others in proportion, so that models with crops of different sides are judged alike."""
 _GRID_PX = 4
 
 
@@ -32,12 +34,12 @@ class Pointing(msgspec.Struct, frozen=True):
     chance: float
 
 
-def hits(points: F64, moved: F32) -> float:
-    """Share of points [M, 2] within NEAR_PX of the moved vertices [n, 2], all in crop pixels."""
+def hits(points: F64, moved: F32, side_px: int = CROP.size_px) -> float:
+    """Share of points [M, 2] within NEAR_PX of the moved vertices [n, 2], all in pixels of a crop of side_px."""
     if not len(moved):
         return 0.0
     away = np.linalg.norm(points[:, None] - moved[None], axis=2).min(axis=1)
-    return float((away <= NEAR_PX).mean())
+    return float((away <= NEAR_PX * side_px / CROP.size_px).mean())
 
 
 def measure(engine: Engine, renders: Sequence[Placed], regions: F32, names: Sequence[str]) -> tuple[Pointing, ...]:
@@ -54,7 +56,7 @@ def measure(engine: Engine, renders: Sequence[Placed], regions: F32, names: Sequ
         for k, moved in enumerate(render.moved):
             if render.concepts[k] >= SHOWN and len(moved):
                 places = (seen[k : k + 1], static[k : k + 1], anywhere)
-                rows.append((k, *(hits(place, moved) for place in places)))
+                rows.append((k, *(hits(place, moved, side) for place in places)))
     return tuple(_figures(engine.manifest.identity, np.array(rows, np.float64).reshape(-1, 4), names))
 
 

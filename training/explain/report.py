@@ -27,8 +27,7 @@ from training.explain.renders import MOVED
 
 class Figures(msgspec.Struct, frozen=True):
     """Everything that was measured. quick: on a few hundred pictures only. pictures: how many of each corpus.
-    live_difference: between the interventions here and those of the live path. pointed_from: where the pointing
-    renders come from, "" if there were none.
+    live_difference: between the interventions here and those of the live path.
     """
 
     model: str

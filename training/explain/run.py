@@ -14,7 +14,9 @@ from engines.base import Engine
 from engines.spec import HeadSpec, ManifestError, ModelFile, load_model_file
 from training.concepts import NAMES
 from training.data import wacv2016
+from training.data.augment import centre
 from training.data.pictures import DataError
+from training.data.samples import MARGIN_PX
 from training.evaluate import parts_of
 from training.explain import (
     deletion,
@@ -178,8 +180,10 @@ def maps_of(engine: Engine, parts: tuple[Material, ...], place: Place | None, si
 
 
 def gather_again(engine: Engine, part: Material) -> Material:
-    """The same pictures as another engine sees them."""
-    return replace(part, answers=ask(engine, part.crops, f"{part.name} ({engine.manifest.name})"))
+    """The same pictures as another engine sees them, whose crops may have another side."""
+    crop, _ = parts_of(engine.manifest)
+    crops = np.stack([centre(stored, MARGIN_PX, crop.size_px) for stored in part.samples.crops])
+    return replace(part, crops=crops, answers=ask(engine, crops, f"{part.name} ({engine.manifest.name})"))
 
 
 def purity_of(corpora: Corpora, heads: HeadSpec, size: Size,
@@ -253,7 +257,8 @@ def explain(asked: Request) -> Figures:
         if asked.ablation:
             with opened(concept_model(asked.ablation), asked.threads) as other:
                 answered = tuple(gather_again(other, part) for part in held_out)
-                also = maps_of(other, answered, place, size, asked.seed)
+                own_place = place_of(detector, asked.ict, other, size.renders)
+                also = maps_of(other, answered, own_place, size, asked.seed)
             hidden, pointed = hidden + also[0], pointed + also[1]
         rated = [each for part in everything for each in quality.measure(part, NAMES) if part.name != "WACV 2016"]
         pure, leaks = purity_of(corpora, heads, size, asked.seed)

@@ -18,6 +18,9 @@ import typer
 from rich.progress import track
 
 from training.concepts import NAMES
+from training.data.corpus import need_folder
+from training.data.pictures import DataError
+from training.data.writing import replaced
 from training.synthetic import ict, look, sample, scene
 
 SIZE_PX: Final = 160
@@ -84,29 +87,33 @@ def _model(path: Path) -> tuple[ict.FaceModel, look.Masks]:
 def main(
     ict_path: Annotated[Path, typer.Option("--ict", help="ict_facekit_light.npz")],
     out: Annotated[Path, typer.Option(help="the npz to write")],
-    count: Annotated[int, typer.Option(min=1)] = 8000,
-    seed: int = 0,
+    count: Annotated[int, typer.Option(min=1, help="how many pictures")] = 8000,
+    seed: Annotated[int, typer.Option(help="the same seed gives the same pictures, another one other people")] = 0,
 ) -> None:
-    """Render labelled synthetic faces into one npz."""
+    """Render synthetic faces of random people, light and pose; the labels are the weights that moved the faces."""
     try:
         ict.load(ict_path)
-    except ict.IctFileError as error:
-        typer.echo(str(error), err=True)
+        need_folder(out.parent, "--out")
+        write(out, ict_path, count, seed)
+    except (DataError, ict.IctFileError) as error:
+        typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-    if not out.parent.is_dir():
-        typer.echo(f"{out.parent}: no such folder to write to", err=True)
-        raise typer.Exit(2)
+    typer.echo(f"{out}: {count} pictures")
+
+
+def write(out: Path, ict_path: Path, count: int, seed: int) -> None:
+    """Render and write. Raises DataError if the file cannot be written."""
     examples = list(track(generate(ict_path, count, seed), "rendering", total=count))
     landmarks = np.stack([e.landmarks for e in examples])
-    np.savez_compressed(
-        out,
-        images=np.stack([e.image for e in examples]),
-        concepts=np.stack([e.concepts for e in examples]),
-        points=np.stack([scene.five_points(marks) for marks in landmarks]),
-        landmarks=landmarks,
-        names=np.array(NAMES),
-    )
-    typer.echo(f"{out}: {count} pictures")
+    with replaced(out) as partial, partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            images=np.stack([e.image for e in examples]),
+            concepts=np.stack([e.concepts for e in examples]),
+            points=np.stack([scene.five_points(marks) for marks in landmarks]),
+            landmarks=landmarks,
+            names=np.array(NAMES),
+        )
 
 
 if __name__ == "__main__":

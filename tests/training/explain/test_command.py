@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from engines.spec import available
-from tests.training.material import learnable, write_teacher
+from tests.training.material import learnable, write_experiment, write_teacher
 from training.data.samples import save
+from training.explain import run as explaining
 from training.explain.__main__ import app
+from training.explain.material import gather
+from training.synthetic.ict import FaceModel
 
 needs_model = pytest.mark.skipif("agcm-live" not in available(), reason="models/agcm-live is not there")
 
@@ -49,6 +53,31 @@ def test_a_report_has_every_section(prepared: Path, tmp_path: Path) -> None:
     assert figures["pictures"] == {"FER+ valid": 60, "WACV 2016": 60, "renders": 60}
     assert all(each["published_max"] <= 1e-4 for each in figures["sums"] if not each["absent"])
     assert str(tmp_path) not in page, "a page names no folder of the machine"
+
+
+@needs_model
+def test_another_model_is_asked_with_crops_of_its_own_side(face: FaceModel, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    from training import export
+    from training.experiment import load
+    from training.run import Run
+
+    experiment = load(write_experiment(tmp_path / "viewed", face, crop_px="48", token_order='"viewed"'))
+    trained = Run(experiment, tmp_path / "run")
+    trained.averaged.state["score.bias"] += 3.0  # so that concepts are active
+    trained.folder.mkdir()
+    trained.save()
+    export.export(experiment, tmp_path / "run" / "weights.pt", tmp_path / "models" / "viewed", (0.3, 0.6))
+    with explaining.opened(explaining.concept_model("agcm-live"), 1) as engine:
+        part = gather(engine, learnable(6), "toys", "exact labels", np.arange(6))
+    with explaining.opened(explaining.concept_model(str(tmp_path / "models" / "viewed")), 1) as other:
+        again = explaining.gather_again(other, part)
+        hidden, _ = explaining.maps_of(other, (again,), None, replace(explaining.QUICK, hidden=2), 1)
+    assert (part.crops.shape, again.crops.shape) == ((6, 112, 112), (6, 48, 48))
+    assert again.answers.maps.shape[2:] == (3, 3)
+    assert {(each.model.partition("@")[0], each.map) for each in hidden} == {
+        ("viewed", "own"), ("viewed", "other"), ("viewed", "shuffled"),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

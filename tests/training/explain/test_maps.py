@@ -115,6 +115,7 @@ def test_a_peak_hits_when_it_is_near_what_moved() -> None:
     moved = np.array([[50.0, 50.0]], np.float32)
     assert pointing.hits(np.array([[53.0, 50.0]]), moved) == 1.0
     assert pointing.hits(np.array([[50.0, 55.0], [50.0, 46.0]]), moved) == 0.5
+    assert pointing.hits(np.array([[53.0, 50.0]]), moved, side_px=56) == 0.0, "half the side, half the pixels"
     assert pointing.hits(np.array([[50.0, 55.0]]), np.zeros((0, 2), np.float32)) == 0.0
 
 
