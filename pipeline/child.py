@@ -39,11 +39,11 @@ class Child:
     """One running worker, seen from outside. It is started by the constructor."""
 
     def __init__(self, job: Job) -> None:
-        with _terminal_held_back():  # the first flag starts Python's helper process, which ignores no closed terminal
+        with _signals_held_back():  # the first flag starts Python's helper process, which ignores no closed terminal
             self._stop = SPAWN.Event()
         self._words, words = SPAWN.Pipe(duplex=False)
         self._process = SPAWN.Process(target=main, args=(job, self._stop, words), name=job.name, daemon=True)
-        with _terminal_held_back():  # once more: starting the helper lets Ctrl-C through
+        with _signals_held_back():  # once more: starting the helper lets Ctrl-C through
             self._process.start()
         words.close()
 
@@ -61,10 +61,6 @@ class Child:
         self._process.join(max(0.0, timeout_s))
         return self._process.exitcode is not None
 
-    def terminate(self) -> None:
-        """End it from outside, gently."""
-        self._process.terminate()
-
     def kill(self) -> None:
         """End it from outside."""
         self._process.kill()
@@ -81,18 +77,19 @@ class Child:
         return words or (f"ended by signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
 
 
-def _from_terminal() -> set[signal.Signals]:
-    """What Ctrl-C and a closed terminal send to every process of a command; here it is the supervisor's to answer."""
-    return {getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)}
+def _to_everybody() -> set[signal.Signals]:
+    """What Ctrl-C, a closed terminal and a service manager send to every process of a command; here it is the
+    supervisor's to answer."""
+    return {getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGTERM") if hasattr(signal, name)}
 
 
 @contextlib.contextmanager
-def _terminal_held_back() -> Iterator[None]:
-    """A terminal's signal reaches a child before it can ignore it, unless it is born with the signal blocked."""
+def _signals_held_back() -> Iterator[None]:
+    """Such a signal reaches a child before it can ignore it, unless it is born with the signal blocked."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _from_terminal())
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _to_everybody())
     try:
         yield
     finally:
@@ -101,7 +98,7 @@ def _terminal_held_back() -> Iterator[None]:
 
 def main(job: Job, stop: Flag, words: Connection) -> None:
     """Run a worker to its end. Exit codes: 0 finished, 1 failed, 2 the user's to mend; `words` gets the reason."""
-    for number in _from_terminal():
+    for number in _to_everybody():
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, args=(stop,), daemon=True).start()
     with job.log.open("a", encoding="utf-8") as log:

@@ -37,7 +37,7 @@ HEARTBEATS = 3
 LOOK_MS = 50
 READ_LIMIT = 1_000
 PAUSED_NS = NS_PER_S  # a loop that takes longer was stopped itself (Ctrl-Z, a debugger), and so were the workers
-STOP_S, STOP_ONE_S, TERMINATE_S = 1.2, 0.4, 0.2  # altogether less than 2 s
+STOP_S, STOP_ONE_S = 1.2, 0.4  # altogether less than 2 s
 SHOWN = {"camera_lost", "camera_found", "microphone_missing", "recording_lost", "notice", "ended"}
 
 
@@ -231,11 +231,7 @@ class Supervisor:
         for child in alive:
             child.ask_to_stop()
             child.join(min(STOP_ONE_S, deadline_s - time.monotonic()))
-        late = [child for child in alive if not child.join(deadline_s - time.monotonic())]
-        for child in late:
-            child.terminate()
-        late = [child for child in late if not child.join(TERMINATE_S)]
-        for child in late:
+        for child in [child for child in alive if not child.join(deadline_s - time.monotonic())]:
             child.kill()
         for seat in self._seats:
             self._bury(seat)

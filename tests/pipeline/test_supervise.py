@@ -252,9 +252,12 @@ STUBBORN = [pytest.param(("stubborn", "source"), id="stubborn")]
 
 
 @pytest.mark.parametrize("session", CALM + STUBBORN, indirect=True)
+@pytest.mark.parametrize("group", [True, False], ids=["everybody", "supervisor"])
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_session_within_two_seconds_and_leaves_nothing(session: Session, signal_number: int) -> None:
-    exit_code, taken_s, stderr = session.end(signal_number, group=signal_number != signal.SIGTERM)
+def test_a_signal_ends_a_session_within_two_seconds_and_leaves_nothing(
+    session: Session, signal_number: int, group: bool
+) -> None:
+    exit_code, taken_s, stderr = session.end(signal_number, group=group)
     assert exit_code == DONE
     assert taken_s < 2.0
     assert not [process for process in session.family if process.is_running()]
