@@ -35,7 +35,7 @@ from training.experiment import load as load_experiment
 from training.metrics import best_cuts, ccc, classes_of
 from training.reports import Report, engagement, show, write
 from training.ridge import Sums, solve, sums, total
-from training.run import load_weights
+from training.run import load_weights, write_atomically
 from training.systems.table import agcm
 
 F64 = npt.NDArray[np.float64]
@@ -208,6 +208,19 @@ def put(model: Agcm, head: Head) -> None:
         model.bias[0] = head.bias
 
 
+def measured(name: str, pictures: Pictures, samples: Samples) -> Report:
+    """Figures of people that were left out; see the top of this module."""
+    score, answer = leave_one_out(pictures)
+    truth = classes(pictures.score)
+    figures = [
+        engagement(group, score[rows], truth[rows], answer[rows], ENGAGEMENT_CLASSES)
+        for group, rows in groups_of(samples.found, samples.colour).items()
+    ]
+    protocol = "leave-one-subject-out; ridge strength and class thresholds from the other subjects only"
+    counts = len(samples), int((~samples.found).sum())
+    return Report("wacv2016", "unseen subjects", name, "torch", protocol, *counts, tuple(figures))
+
+
 def main(
     experiment: Annotated[Path, typer.Argument(help="the experiment that the weights belong to")],
     weights: Annotated[Path, typer.Option(help="averaged weights of its run")],
@@ -222,25 +235,17 @@ def main(
         torch.set_num_threads(settings.threads)
         model = trained(settings, weights)
         pictures = among(embed(model, samples, settings.crop_px), model, others, settings.crop_px)
-        score, answer = leave_one_out(pictures)
+        report = measured(settings.name, pictures, samples)
+        show(report)
+        strength, cuts = choose(pictures)
+        put(model, fit(pictures, strength))
+        write_atomically(out, model.state_dict())
+        print(f"wrote {out}; ridge strength {strength:g}; for training.export: --cuts {cuts[0]:.4f},{cuts[1]:.4f}")
+        if json is not None:
+            write(report, json)
     except (DataError, ExperimentError) as error:
-        raise SystemExit(f"error: {error}") from error
-    truth = classes(pictures.score)
-    figures = [
-        engagement(name, score[rows], truth[rows], answer[rows], ENGAGEMENT_CLASSES)
-        for name, rows in groups_of(samples.found, samples.colour).items()
-    ]
-    protocol = "leave-one-subject-out; ridge strength and class thresholds from the other subjects only"
-    counts = len(samples), int((~samples.found).sum())
-    report = Report("wacv2016", "unseen subjects", settings.name, "torch", protocol, *counts, tuple(figures))
-    show(report)
-    strength, cuts = choose(pictures)
-    put(model, fit(pictures, strength))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), out)
-    print(f"wrote {out}; ridge strength {strength:g}; for training.export: --cuts {cuts[0]:.4f},{cuts[1]:.4f}")
-    if json is not None:
-        write(report, json)
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

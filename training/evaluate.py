@@ -22,7 +22,7 @@ from engines.backends import load as load_engine
 from engines.base import Engine, EngineError
 from engines.concept import ConceptReadout
 from engines.preprocess import to_tensor
-from engines.spec import CropSpec, HeadSpec, Manifest, ManifestError, load_model_file
+from engines.spec import CropSpec, HeadSpec, Manifest, ManifestError, ModelFile, load_model_file
 from training.concepts import EXPRESSIONS
 from training.data import ferplus, wacv2016
 from training.data.corpus import Levels, pick
@@ -59,10 +59,15 @@ def parts_of(manifest: Manifest) -> tuple[CropSpec, HeadSpec]:
     return manifest.crop, manifest.heads
 
 
+def model_at(name: str) -> ModelFile:
+    """A name under models/, or the path of a folder. Raises ManifestError with one clear line."""
+    folder = Path(name)
+    return load_model_file(name) if folder.name == name else load_model_file(folder.name, folder.parent)
+
+
 def open_model(name: str, backend: str) -> tuple[Engine, Engine]:
     """The face detector and the concept model: a name under models/, or the path of a folder."""
-    folder = Path(name)
-    file = load_model_file(name) if folder.name == name else load_model_file(folder.name, folder.parent)
+    file = model_at(name)
     crop, _ = parts_of(file.manifest)
     sample = {"crop": np.zeros((1, 1, crop.size_px, crop.size_px), np.float32)}
     detector_sample = {"luma": np.zeros((1, 1, 256, 256), np.float32)}

@@ -106,6 +106,10 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     learns: Literal["joint", "sequential", "independent"] = "joint"
 
     def __post_init__(self) -> None:
+        if Path(self.name).name != self.name or self.name.startswith("."):
+            raise ValueError(f"name is a run's folder under runs/ and holds no / and no leading dot, not {self.name!r}")
+        if not self.phases or not self.train or not self.valid:
+            raise ValueError("an experiment needs at least one of phases, train and valid")
         if self.crop_px < 48 or self.crop_px % 16:
             raise ValueError(f"crop_px must be a multiple of 16 and at least 48, not {self.crop_px}")
         only = {"token_order": "agcm", "bottleneck": "cbm", "learns": "cbm", "attention": "aucam"}
@@ -126,5 +130,5 @@ def load(path: Path) -> Experiment:
         raise ExperimentError(f"experiment file not found: {path}")
     try:
         return msgspec.toml.decode(path.read_bytes(), type=Experiment)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ExperimentError(f"{path}: {error}") from error

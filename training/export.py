@@ -257,7 +257,9 @@ def thresholds(text: str) -> tuple[float, float]:
 def main(
     experiment: Annotated[Path, typer.Argument(help="the experiment that the weights belong to")],
     weights: Annotated[Path, typer.Option(help="averaged weights of the run, weights.pt")],
-    out: Annotated[Path, typer.Option(help="model folder to write")] = MODELS_DIR / "agcm-live",
+    out: Annotated[
+        Path | None, typer.Option(help="model folder to write; default: models/NAME-OF-THE-EXPERIMENT")
+    ] = None,
     cuts: Annotated[str, typer.Option(help="two score thresholds between the engagement classes")] = "0.25,0.75",
 ) -> None:
     """Trained weights as a network that runs without torch, with the manifest that says what its numbers mean.
@@ -265,12 +267,14 @@ def main(
     Everything is checked against torch on real crops first; nothing is written if it differs.
     """
     try:
-        difference = export(load_experiment(experiment), weights, out, thresholds(cuts))
+        settings = load_experiment(experiment)
+        folder = MODELS_DIR / settings.name if out is None else out
+        difference = export(settings, weights, folder, thresholds(cuts))
     except (ExportError, ExperimentError, DataError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-    size = (out / "model.onnx").stat().st_size
-    print(f"wrote {out} ({size / 1e6:.1f} MB); ONNX Runtime against torch: largest difference {difference:.1e}")
+    size = (folder / "model.onnx").stat().st_size
+    print(f"wrote {folder} ({size / 1e6:.1f} MB); ONNX Runtime against torch: largest difference {difference:.1e}")
 
 
 if __name__ == "__main__":

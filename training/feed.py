@@ -44,6 +44,8 @@ class Step:
 def read_source(source: Source, scale: teacher_labels.Scale) -> Samples:
     """A prepared file with the teacher's labels laid over it."""
     samples = load_samples(Path(source.file))
+    if samples.crops.ndim != 3 or samples.crops.shape[1] <= 2 * MARGIN_PX:
+        raise DataError(f"{source.file} holds no pictures, only labels; a network learns from pictures")
     if source.teacher:
         labels = teacher_labels.apply(teacher_labels.read(Path(source.teacher)), scale)
         if len(labels.activations) != len(samples):

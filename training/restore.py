@@ -3,7 +3,8 @@
 An exported network has its norms folded into its convolutions and its attention kernels summed. Here every norm is
 given back: it is measured on real crops and rescaled so that the answer stays what it was, because in training a norm
 divides by what it measures. The weights are therefore not those that were exported, and the network is: that is checked
-against the file on the same crops. Only AGCM on the face network can be restored; EXPERIMENT says which one it is.
+against the file on the same crops. Only AGCM on the two face
+networks can be restored; EXPERIMENT says which one it is.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from engines.spec import ManifestError, ModelFile, load_model_file
 from training.agcm.face_resnet import LumaFaceResNet
 from training.agcm.model import Agcm
+from training.agcm.sface import LumaSFace, SlopedReLU
 from training.data.pictures import DataError
 from training.data.samples import load as load_samples
 from training.experiment import Experiment, ExperimentError
@@ -39,8 +41,8 @@ def restore(experiment: Experiment, file: ModelFile, crops: npt.NDArray[np.float
     """The network of a file, ready to be trained. crops [N, 1, S, S] settle its norms. Raises ExperimentError if the
     file is another network than the experiment's."""
     model = agcm(experiment).eval()
-    if experiment.system != "agcm" or not isinstance(model.backbone, LumaFaceResNet):
-        raise ExperimentError(f"{experiment.name}: only AGCM on the backbone face-resnet can be restored")
+    if experiment.system != "agcm" or not isinstance(model.backbone, LumaFaceResNet | LumaSFace):
+        raise ExperimentError(f"{experiment.name}: only AGCM on the backbones sface and face-resnet can be restored")
     try:
         _fill(model, _constants(file.path))
     except (KeyError, RuntimeError) as error:
@@ -55,12 +57,20 @@ def restore(experiment: Experiment, file: ModelFile, crops: npt.NDArray[np.float
 
 
 def _constants(path: Path) -> dict[str, Tensor]:
-    """The constants of a graph by name; the activation's weight, which the exporter transposes, as score.weight."""
+    """The constants of a graph by name. Under names of their own: the activation's weight, which the exporter
+    transposes, and what follows a convolution with weight W, as W:bias and W:slopes."""
     graph = onnx.load(path).graph
     found = {each.name: torch.from_numpy(onnx.numpy_helper.to_array(each).copy()) for each in graph.initializer}
+    readers = {name: node for node in graph.node for name in node.input}
     for node in graph.node:
         if node.op_type == "MatMul" and node.input[1] in found:
             found[f"{_PREFIX}score.weight"] = found[node.input[1]].T
+        if node.op_type != "Conv":
+            continue
+        weight, after = node.input[1], readers.get(node.output[0])
+        found[f"{weight}:bias"] = found[node.input[2]] if len(node.input) > 2 else torch.zeros(len(found[weight]))
+        if after is not None and after.op_type == "PRelu":
+            found[f"{weight}:slopes"] = found[after.input[1]].flatten()
     return found
 
 
@@ -69,19 +79,23 @@ def _fill(model: Agcm, constants: Mapping[str, Tensor]) -> None:
     """Weights of the folded graph, with norms that do nothing. Raises KeyError or RuntimeError if they do not fit."""
     own = model.state_dict()
     small, middle, large = (f"attention.kernels.{i}" for i in range(3))
-    own[small].zero_()
-    own[middle].zero_()
-    own[large].copy_(constants[f"{_PREFIX}attention.folded"])
+    sources = {large: "attention.folded", "attention.norm.bias": "attention.folded:bias"}
+    for name in (small, middle):
+        own[name].zero_()
+    left = set(own) - {small, middle, "backbone.settled"}
     for name, module in model.named_modules():
+        stem = name.rpartition(".")[0]  # of a row of layers: convolution 0, norm 1, slopes 2
         if isinstance(module, nn.BatchNorm2d):
             values = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0 - module.eps}
             for key, value in values.items():
                 own[f"{name}.{key}"].fill_(value)
-    own["attention.norm.bias"].copy_(constants[f"{_PREFIX}attention.folded_bias"])
-    others = [name for name in own if not name.startswith("attention.") and ".norm." not in name]
-    for name in others:
-        if name != "backbone.settled":
-            own[name].copy_(constants[f"{_PREFIX}{name}"])
+            left -= {f"{name}.{key}" for key in (*values, "num_batches_tracked")}
+            if name.endswith(".1"):
+                sources[f"{name}.bias"] = f"{stem}.0.weight:bias"
+        elif isinstance(module, SlopedReLU):
+            sources[f"{name}.slopes"] = f"{stem}.0.weight:slopes"
+    for name in left | set(sources):
+        own[name].copy_(constants[_PREFIX + sources.get(name, name)])
 
 
 @torch.no_grad()
@@ -142,7 +156,6 @@ def main(
         samples = load_samples(crops)
         chosen = np.random.default_rng(0).permutation(len(samples))[:_MEASURED]
         restored = restore(settings, file, tensors(samples.take(chosen), settings.crop_px))
-        out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, restored.state_dict())
     except (DataError, ExperimentError, ManifestError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError  # noqa: TID251  # the error alone: torch reads with weights_only
+from typing import Any
 
 import msgspec
 import torch
@@ -101,7 +103,7 @@ class Run:
         """
         if not self.checkpoint.is_file():
             return ""
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        state = read_torch(self.checkpoint, "model", "average", "average_steps", "optimizer", "number")
         changed = _compare(state.get("experiment", ""), self.experiment, self.checkpoint)
         try:
             self.model.load_state_dict(state["model"])
@@ -119,6 +121,7 @@ def write_atomically(path: Path, content: object) -> None:
     """torch.save to a file beside `path`, then in its place. Raises ExperimentError if it cannot be written."""
     partial = path.with_suffix(".partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(content, partial)
         partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError where the disk is full
@@ -128,12 +131,24 @@ def write_atomically(path: Path, content: object) -> None:
         raise ExperimentError(f"cannot write {path} ({reason}); {kept}; make room and start again") from error
 
 
+def read_torch(path: Path, *needed: str) -> dict[str, Any]:
+    """What torch.save wrote under names. Raises ExperimentError naming a file that is damaged or something else."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    # A text, an empty file, a cut-off archive and a foreign pickle fail in a way of their own each.
+    except (RuntimeError, ValueError, KeyError, EOFError, OSError, UnpicklingError) as error:
+        raise ExperimentError(f"{path} is damaged or was not written by torch; remove it or rename") from error
+    if not isinstance(state, dict) or (missing := [name for name in needed if name not in state]):
+        what = f"it lacks {', '.join(missing)}" if isinstance(state, dict) else "it is no table of tensors"
+        raise ExperimentError(f"{path} is not what this version writes ({what}); remove it or rename")
+    return state
+
+
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Averaged weights of a run. Raises ExperimentError if they are not there."""
     if not path.is_file():
         raise ExperimentError(f"weights not found: {path}")
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    return read_torch(path)
 
 
 def _compare(saved: str, experiment: Experiment, path: Path) -> str:

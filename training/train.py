@@ -21,6 +21,7 @@ from training.crop import CROP
 from training.data.augment import centre
 from training.data.pictures import DataError
 from training.data.samples import MARGIN_PX, Samples, join
+from training.data.writing import replaced
 from training.experiment import Experiment, ExperimentError
 from training.experiment import load as load_experiment
 from training.feed import Step, epoch, gather, rate, schedule
@@ -64,7 +65,6 @@ def train(experiment: Experiment, folder: Path, hardware: Hardware = Hardware("c
     keep_freed_memory()
     torch.set_num_threads(experiment.threads)
     fabric = launched(hardware)
-    folder.mkdir(parents=True, exist_ok=True)
     material = gather(experiment)
     run = Run(experiment, folder, fabric)
     steps = schedule(experiment, sum(round(count * share) for count, share in material.shares))
@@ -89,11 +89,11 @@ def train(experiment: Experiment, folder: Path, hardware: Hardware = Hardware("c
                 progress.update(bar, completed=run.number, description=f"{experiment.name} {text}")
                 if run.number % LOG_STEPS == 0 and not progress.console.is_terminal and fabric.is_global_zero:
                     print(f"{run.number}/{len(steps)} {text}", flush=True)
-            run.save()
             result = validate(run, material.valid, first.phase.side_px)
             progress.console.print(f"epoch {first.epoch}: {result.line()}; trained at {pace:.0f} pictures/s")
             if fabric.is_global_zero:
                 _log(folder / "epochs.csv", first.epoch, result)
+            run.save()  # after the row: a run that is cut off in between repeats the row and does not miss it
     return result or validate(run, material.valid, experiment.phases[-1].side_px)
 
 
@@ -131,12 +131,11 @@ def _update(run: Run, crops: Tensor, targets: Targets, places: Tensor, step: Ste
 
 
 def _log(path: Path, epoch: int, result: Figures) -> None:
-    fresh = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if fresh:
-            writer.writerow(("epoch", *result.row()))
-        writer.writerow((epoch, *result.row().values()))
+    """Add an epoch's row, in place of one that an interrupted run left. Raises DataError if it cannot be written."""
+    before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    kept = [row for row in csv.reader(before[1:]) if int(row[0]) < epoch]
+    with replaced(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("epoch", *result.row()), *kept, (epoch, *result.row().values())])
 
 
 def main(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import typer
 
 from training.agcm.model import Agcm, AgcmConfig
 from training.data.pictures import DataError
-from training.engagement import Head, Pictures, choose, classes, fit, leave_one_out, people, put, subject_folds
+from training.engagement import Head, Pictures, choose, classes, fit, leave_one_out, main, people, put, subject_folds
 from training.metrics import ccc
 from training.ridge import Sums
 
@@ -121,3 +123,10 @@ def test_what_varies_among_strangers_only_gets_little_weight() -> None:
     assert among.weight[1] < 0.05 * among.weight[0]
     faces = rng.normal(0.5, strangers**0.5, (1000, 2))
     assert np.std(among(faces)) < 0.3 * np.std(alone(faces))
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended:
+        main(tmp_path / "none.toml", tmp_path / "weights.pt", tmp_path / "out.pt")
+    assert ended.value.exit_code == 2
+    assert "experiment file not found" in capsys.readouterr().err

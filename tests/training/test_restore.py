@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ pytest.importorskip("sklearn")
 
 import torch
 import typer
+from torch import nn
 
 from engines.spec import ModelFile, load_model_file
 from tests.training.material import learnable, write_experiment
@@ -22,55 +24,81 @@ from training import restore as restoring
 from training.agcm.model import Agcm
 from training.data.samples import save
 from training.experiment import Experiment, load
-from training.export import TOLERANCE, parity, tensors
+from training.export import TOLERANCE, parity, tensors, to_onnx
+from training.synthetic.ict import FaceModel
 from training.systems.table import agcm
 
 SHIPPED = load_model_file("agcm-live")
-CONFIG = Path("training/configs/agcm-live-further.toml")
+CONFIGS = Path("training/configs")
+CONFIG = CONFIGS / "agcm-live-further.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A file and what was made of it."""
+
+    file: ModelFile
+    experiment: Experiment
+    model: Agcm
+
+    def fresh(self) -> Agcm:
+        """Another network with the same state: nothing but what is saved."""
+        other = agcm(self.experiment)
+        other.load_state_dict(self.model.state_dict())
+        return other.eval()
 
 
 @pytest.fixture(scope="module")
 def crops() -> np.ndarray:
-    return tensors(learnable(64), SHIPPED.manifest.crop.size_px if SHIPPED.manifest.crop else 0)
+    return tensors(learnable(64), 112)
 
 
-@pytest.fixture(scope="module")
-def restored(crops: np.ndarray) -> Agcm:
-    return restoring.restore(load(CONFIG), SHIPPED, crops)
+def exported(experiment: Experiment, path: Path) -> ModelFile:
+    """A network with random weights and random norms, so that folding them changes every number."""
+    torch.manual_seed(1)
+    model = agcm(experiment).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
+            nn.init.uniform_(module.weight, 0.5, 1.0)
+            nn.init.normal_(module.bias, 0, 0.1)
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    to_onnx(model, path, experiment.crop_px)
+    return ModelFile(path, SHIPPED.manifest)
 
 
-def fresh(experiment: Experiment, model: Agcm) -> Agcm:
-    """Another network with the same state: nothing but what is saved."""
-    other = agcm(experiment)
-    other.load_state_dict(model.state_dict())
-    return other.eval()
+@pytest.fixture(scope="module", params=["agcm-live-further", "agcm-sface"])
+def restored(request: pytest.FixtureRequest, crops: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Restored:
+    experiment = load(CONFIGS / f"{request.param}.toml")
+    path = tmp_path_factory.mktemp("restore") / "model.onnx"
+    file = SHIPPED if request.param == CONFIG.stem else exported(experiment, path)
+    return Restored(file, experiment, restoring.restore(experiment, file, crops))
 
 
-def test_answers_are_those_of_the_file(restored: Agcm, crops: np.ndarray) -> None:
-    assert parity(fresh(load(CONFIG), restored), SHIPPED, crops) <= TOLERANCE
+def test_answers_are_those_of_the_file(restored: Restored, crops: np.ndarray) -> None:
+    assert parity(restored.fresh(), restored.file, crops) <= TOLERANCE
 
 
-def test_norms_divide_by_what_they_measure(restored: Agcm, crops: np.ndarray) -> None:
+def test_norms_divide_by_what_they_measure(restored: Restored, crops: np.ndarray) -> None:
     """Without settling, the first batch of a training would find another network."""
-    model = fresh(load(CONFIG), restored)
+    model = restored.fresh()
     inputs = torch.from_numpy(crops)
     with torch.no_grad():
         expected = model(inputs).heads
-        model.train()
-        got = model(inputs).heads
+        got = model.train()(inputs).heads
     assert (got - expected).abs().mean() < 0.25 * expected.std()
 
 
-def test_another_network_is_refused(face: object, tmp_path: Path, crops: np.ndarray) -> None:
-    experiment = load(write_experiment(tmp_path, face))  # type: ignore[arg-type]  # the fixture of conftest
-    with pytest.raises(restoring.ExperimentError, match="face-resnet"):
-        restoring.restore(experiment, SHIPPED, crops)
+def test_another_network_is_refused(face: FaceModel, tmp_path: Path, crops: np.ndarray) -> None:
+    with pytest.raises(restoring.ExperimentError, match="only AGCM on the backbones"):
+        restoring.restore(load(write_experiment(tmp_path, face)), SHIPPED, crops)
+    with pytest.raises(restoring.ExperimentError, match="is not the network of agcm-sface"):
+        restoring.restore(load(CONFIGS / "agcm-sface.toml"), SHIPPED, crops)
 
 
 def test_a_file_that_is_no_agcm_is_refused(crops: np.ndarray) -> None:
-    detector: ModelFile = load_model_file("centerface")
     with pytest.raises(restoring.ExperimentError, match="is not the network of"):
-        restoring.restore(load(CONFIG), detector, crops)
+        restoring.restore(load(CONFIG), load_model_file("centerface"), crops)
 
 
 def test_the_command_writes_weights(tmp_path: Path) -> None:

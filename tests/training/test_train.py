@@ -6,6 +6,7 @@ import re
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_the_last_good_state(
         ({"phases": "[{epochs = 1, side_px = 32}]"}, r"multiple of 16 and at least 48, not 32 - at `\$\.phases\[0\]`"),
         ({"phases": "[{epochs = 1, side_px = 100}]"}, r"multiple of 16 and at least 48, not 100"),
         ({"phases": "[{epochs = 0, side_px = 48}]"}, r"epochs >= 1 and batch >= 2"),
+        ({"phases": "[]"}, r"needs at least one of phases, train and valid"),
+        ({"valid": "[]"}, r"needs at least one of phases, train and valid"),
+        ({"name": '"../elsewhere"'}, r"name is a run's folder under runs/ and holds no /"),
         ({"train": '[{file = "gone.npz"}]'}, r"prepared crops not found: gone\.npz; run python -m training\.prepare"),
         ({"train": '[{file = "x", teachr = "y"}]'}, r"unknown field `teachr` - at `\$\.train\[0\]`"),
         ({"scale_from": '"gone.npz"'}, r"teacher labels not found: gone\.npz"),
@@ -197,6 +201,57 @@ def test_weights_of_another_configuration_are_no_start(
     assert "weights.pt holds no weights of efficientnet-lite0" in told(backbone, tmp_path / "runs", capsys)
     path = write_experiment(tmp_path, face, init=f'"{tmp_path}/weights.pt"', embedding="5")
     assert "weights.pt belongs to another configuration" in told(path, tmp_path / "runs", capsys)
+
+
+@pytest.mark.parametrize("content", [b"", b"no network", b"PK\x03\x04 cut off"])
+def test_a_damaged_checkpoint_is_named(
+    face: FaceModel, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    path = write_experiment(tmp_path, face)
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    (tmp_path / "runs" / "tiny" / "checkpoint.pt").write_bytes(content)
+    assert "checkpoint.pt is damaged or was not written by torch" in told(path, tmp_path / "runs", capsys)
+    path = write_experiment(tmp_path / "b", face, init=f'"{tmp_path}/runs/tiny/checkpoint.pt"')
+    assert "checkpoint.pt is damaged or was not written by torch" in told(path, tmp_path / "other", capsys)
+
+
+def test_a_foreign_checkpoint_is_named(face: FaceModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_experiment(tmp_path, face)
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    torch.save({"model": {}}, tmp_path / "runs" / "tiny" / "checkpoint.pt")
+    assert "it lacks average, average_steps, optimizer, number" in told(path, tmp_path / "runs", capsys)
+
+
+def test_a_folder_of_runs_that_cannot_be_made_is_one_clear_line(
+    face: FaceModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_experiment(tmp_path, face)
+    (tmp_path / "runs").write_text("a file")
+    assert "cannot write" in told(path, tmp_path / "runs", capsys)
+
+
+def test_an_experiment_that_is_no_text_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "picture.toml").write_bytes(b"\xff\xd8\xff")
+    assert "picture.toml" in told(tmp_path / "picture.toml", tmp_path, capsys)
+
+
+def test_a_file_without_pictures_is_no_training_data(
+    face: FaceModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_experiment(tmp_path, face)
+    labels = learnable(32)
+    save(tmp_path / "train.npz", replace(labels, crops=np.zeros((32, 0, 0), np.uint8)))
+    assert "train.npz holds no pictures, only labels" in told(path, tmp_path / "runs", capsys)
+
+
+def test_an_interrupted_epoch_leaves_one_row(face: FaceModel, tmp_path: Path) -> None:
+    """The row of an epoch is written before its checkpoint, and once more by the run that goes on."""
+    experiment = load(write_experiment(tmp_path, face))
+    trainer.train(experiment, tmp_path / "run")
+    rows = (tmp_path / "run" / "epochs.csv").read_text().splitlines()
+    (tmp_path / "run" / "checkpoint.pt").unlink()
+    trainer.train(experiment, tmp_path / "run")
+    assert (tmp_path / "run" / "epochs.csv").read_text().splitlines() == rows
 
 
 def test_a_missing_experiment_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from training.data import wacv2016
 from training.data.augment import centre
 from training.data.pictures import DataError
 from training.data.samples import MARGIN_PX
-from training.evaluate import parts_of
+from training.evaluate import model_at, parts_of
 from training.explain import (
     deletion,
     fairness,
@@ -91,7 +91,7 @@ def opened(file: ModelFile, threads: int) -> Iterator[Engine]:
 
 def concept_model(name: str) -> ModelFile:
     """A model with the concepts of training.concepts. Raises ManifestError for another."""
-    file = load_model_file(name)
+    file = model_at(name)
     parts_of(file.manifest)
     if tuple(concept.name for concept in file.manifest.concepts) != NAMES:
         raise ManifestError(f"{name} has other concepts than training.concepts; export it again")
@@ -229,7 +229,7 @@ class Request:
     """What the command was asked for."""
 
     model: str
-    ablation: str
+    ablations: tuple[str, ...]
     data: Path
     ict: Path
     originals: Path
@@ -254,8 +254,8 @@ def explain(asked: Request) -> Figures:
         place = place_of(detector, asked.ict, engine, size.renders)
         held_out = (corpora.expressions, corpora.renders)
         hidden, pointed = maps_of(engine, held_out, place, size, asked.seed)
-        if asked.ablation:
-            with opened(concept_model(asked.ablation), asked.threads) as other:
+        for name in asked.ablations:
+            with opened(concept_model(name), asked.threads) as other:
                 answered = tuple(gather_again(other, part) for part in held_out)
                 own_place = place_of(detector, asked.ict, other, size.renders)
                 also = maps_of(other, answered, own_place, size, asked.seed)

@@ -22,13 +22,13 @@ from rich.progress import track
 from engines.backends import load as load_engine
 from engines.base import Engine, EngineError
 from engines.preprocess import to_tensor
-from engines.spec import CropSpec, ManifestError, load_model_file
+from engines.spec import CropSpec, ManifestError
 from training.agcm.losses import expression_maps
 from training.data.augment import centre
 from training.data.pictures import DataError
 from training.data.samples import MARGIN_PX, Samples, load
 from training.data.writing import replaced
-from training.evaluate import parts_of
+from training.evaluate import model_at, parts_of
 from training.regions import regions as regions_of
 from training.synthetic import ict
 
@@ -87,7 +87,7 @@ def measure(engine: Engine, crop: CropSpec, samples: Samples, face: ict.FaceMode
 
 def opened(name: str) -> tuple[Engine, CropSpec]:
     """A model with class maps. Raises ManifestError for another."""
-    file = load_model_file(name)
+    file = model_at(name)
     crop, _ = parts_of(file.manifest)
     if not {"class_maps", "attention"} <= {spec.name for spec in file.manifest.outputs}:
         raise ManifestError(f"{name} has no class maps; CAM-COS and ATT-COS are of the systems aucam and tscam")
@@ -97,7 +97,7 @@ def opened(name: str) -> tuple[Engine, CropSpec]:
 
 def main(
     crops: Annotated[Path, typer.Argument(help="prepared crops with votes or expressions")],
-    model: Annotated[str, typer.Option(help="a folder under models/: an exported aucam or tscam")],
+    model: Annotated[str, typer.Option(help="an exported aucam or tscam: a folder under models/, or a path")],
     ict_path: Annotated[Path, typer.Option("--ict", help="ICT-FaceKit npz, which says where each AU is seen")] = Path(
         "runs/corpora/ict_facekit_light.npz"
     ),
