@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
+
+if __name__ == "__main__":  # Ctrl-C ends the program as it ends any other until the session answers it: no traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import typer
 from typer.exceptions import TyperException

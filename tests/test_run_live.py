@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -65,3 +68,18 @@ def test_help_has_examples_and_every_option_of_the_contract() -> None:
     assert "python run_live.py --camera demo" in output
     options = ("camera", "mic", "pace", "model", "engine", "bind", "record", "duration", "config", "set")
     assert all(f"--{option}" in output for option in options)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX sends them")
+@pytest.mark.parametrize("after_s", [0.25, 0.5, 1.0])
+def test_ctrl_c_while_it_still_starts_leaves_no_traceback(after_s: float) -> None:
+    arguments = ["--camera", "demo", "--mic", "none", "--bind", "tcp://127.0.0.1:*"]
+    process = subprocess.Popen(
+        [sys.executable, "run_live.py", *arguments],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    time.sleep(after_s)
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode in (0, -signal.SIGINT)
+    assert "Traceback" not in stderr
