@@ -16,6 +16,11 @@ class ExperimentError(ValueError):
 
 SystemName = Literal["agcm", "cem", "cbm", "probcbm", "multitask", "blackbox", "tscam", "aucam"]
 """See training.systems.table."""
+_OF_ONE_SYSTEM = (
+    ("token_order", "agcm", "patch"), ("evidence", "agcm", 0.0), ("bottleneck", "cbm", "sigmoid"),
+    ("learns", "cbm", "joint"), ("attention", "aucam", 0.0),
+)  # fmt: skip
+"""Keys that one system alone has, and what they are elsewhere."""
 _BOTTLENECKS = ("agcm", "cem", "cbm", "probcbm")
 
 
@@ -72,8 +77,9 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scale_from: teacher file whose quantiles scale every teacher. expression, concept, map, score: loss weights.
     learning_rate: peak of one cosine with warm-up. head_rate: how many times faster what is above the backbone learns.
     ema: decay of the averaged weights, which are what is exported.
-    attention: loss weight of aucam's map. freeze_backbone: train concepts and heads only. exclude_subjects: of the
-    engagement corpus. token_order: of agcm; "viewed" repeats a defect of the authors' code. bottleneck, learns: of cbm.
+    attention: loss weight of aucam's map. evidence: of agcm's concepts with their maps hidden. freeze_backbone: train
+    concepts and heads only. exclude_subjects: of the engagement corpus. token_order: of agcm; "viewed" repeats a defect
+    of the authors' code. bottleneck, learns: of cbm.
     """
 
     name: str
@@ -96,6 +102,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     map: float = 0.1
     score: float = 0.0
     attention: float = 0.0
+    evidence: float = 0.0
     freeze_backbone: bool = False
     exclude_subjects: tuple[int, ...] = ()
     threads: int = 2
@@ -112,10 +119,8 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("an experiment needs at least one of phases, train and valid")
         if self.crop_px < 48 or self.crop_px % 16:
             raise ValueError(f"crop_px must be a multiple of 16 and at least 48, not {self.crop_px}")
-        only = {"token_order": "agcm", "bottleneck": "cbm", "learns": "cbm", "attention": "aucam"}
-        defaults = {"token_order": "patch", "bottleneck": "sigmoid", "learns": "joint", "attention": 0.0}
-        for key, system in only.items():
-            if getattr(self, key) != defaults[key] and self.system != system:
+        for key, system, default in _OF_ONE_SYSTEM:
+            if getattr(self, key) != default and self.system != system:
                 raise ValueError(f"{key} is for system {system!r} only, not for {self.system!r}")
         stages = {phase.train for phase in self.phases}
         if stages != {"everything"} and self.system not in _BOTTLENECKS:

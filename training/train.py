@@ -14,8 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from engines.preprocess import to_tensor
-from training.agcm.losses import LossWeights, Targets, total_loss
-from training.agcm.system import System
+from training.agcm import evidence
+from training.agcm.losses import LossWeights, Targets, concept_loss, total_loss
+from training.agcm.system import Output, System, needed
 from training.concepts import NAMES
 from training.crop import CROP
 from training.data.augment import centre
@@ -103,7 +104,7 @@ def loss_weights(experiment: Experiment, train: str) -> LossWeights:
     concepts = train != "task"
     return LossWeights(
         experiment.expression * task, experiment.concept * concepts, experiment.map * concepts,
-        experiment.score * task, experiment.attention,
+        experiment.score * task, experiment.attention, experiment.evidence * concepts,
     )  # fmt: skip
 
 
@@ -119,6 +120,9 @@ def _update(run: Run, crops: Tensor, targets: Targets, places: Tensor, step: Ste
     out = run.trained(crops, targets.concepts, targets.concept_weights > 0)
     weights = loss_weights(run.experiment, step.phase.train)
     loss, terms = total_loss(out, targets, places, weights)
+    if weights.evidence:
+        missed = _evidence(run, crops, out, places.flatten(1).any(1)) * weights.evidence
+        loss, terms["evidence"] = loss + missed, float(missed.detach())
     if not torch.isfinite(loss):
         raise ExperimentError(f"the loss is not finite at step {run.number} ({terms}); lower learning_rate and resume")
     run.optimizer.zero_grad()
@@ -128,6 +132,17 @@ def _update(run: Run, crops: Tensor, targets: Targets, places: Tensor, step: Ste
     run.averaged.update(run.model)
     run.number += 1
     return terms
+
+
+def _evidence(run: Run, crops: Tensor, out: Output, placed: Tensor) -> Tensor:
+    """The concept loss of a second look, at pictures of the batch with cells hidden: see training.agcm.evidence."""
+    logits, maps = needed(out.logits), needed(out.maps)
+    hidden = evidence.draw(crops, logits, maps, placed)
+    if hidden is None:
+        return logits.sum() * 0.0
+    with evidence.statistics_kept(run.model):
+        again = run.trained(hidden.crops)
+    return concept_loss(needed(again.logits).float(), hidden.targets, hidden.weights)
 
 
 def _log(path: Path, epoch: int, result: Figures) -> None:

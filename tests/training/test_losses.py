@@ -199,10 +199,24 @@ def test_attention_is_led_to_the_action_units_of_the_expression() -> None:
     votes = torch.eye(8)
     perfect = maps.clone()
     perfect[0] = perfect[7] = torch.rand(5, 5)
-    assert float(attention_loss(perfect * 3.0, votes, regions)) == pytest.approx(0.0, abs=1e-6)
-    assert float(attention_loss(perfect.flip(0), votes, regions)) > 1e-3
+    every = torch.ones(8, dtype=torch.bool)
+    assert float(attention_loss(perfect * 3.0, votes, regions, every)) == pytest.approx(0.0, abs=1e-6)
+    assert float(attention_loss(perfect.flip(0), votes, regions, every)) > 1e-3
     attention = torch.rand(8, 5, 5, requires_grad=True)
     votes[1] = NAN
-    found = slope(attention_loss(attention, votes, regions), attention)
-    assert [bool(each.any()) for each in found] == [False, False, True, True, True, True, True, False]
-    assert float(attention_loss(attention, torch.full((8, 8), NAN), regions).detach()) == 0.0
+    seen = every.clone()
+    seen[4] = False
+    found = slope(attention_loss(attention, votes, regions, seen), attention)
+    assert [bool(each.any()) for each in found] == [False, False, True, True, False, True, True, False]
+    assert float(attention_loss(attention, torch.full((8, 8), NAN), regions, every).detach()) == 0.0
+
+
+def test_a_face_that_the_teacher_did_not_find_has_no_part_in_the_attention() -> None:
+    regions, attention = torch.rand(len(NAMES), 5, 5), torch.rand(2, 5, 5, requires_grad=True)
+    votes = torch.eye(8)[[1, 2]]
+    trust = torch.ones(2, len(NAMES))
+    trust[1] = 0.0
+    targets = Targets(votes, torch.zeros(2, len(NAMES)), trust, torch.full((2,), NAN), torch.ones(2))
+    out = Output(torch.zeros(2, 9), attention=attention)
+    loss, _ = total_loss(out, targets, regions, LossWeights(expression=0.0, attention=1.0))
+    assert [bool(each.any()) for each in slope(loss, attention)] == [True, False]

@@ -259,6 +259,8 @@ def test_probcbm_is_less_certain_where_its_distribution_is_wider(
         model.log_sigma_bias += 1.0
         wide = model(luma)
     assert (wide.uncertainty > narrow.uncertainty).all()
+    sums = narrow.heads[:, 1:].exp().sum(1)
+    torch.testing.assert_close(sums, torch.ones(3), msg="the heads are the logarithms of a mean of probabilities")
     far = (narrow.logits.sigmoid() - 0.5).abs().mean()
     assert (wide.logits.sigmoid() - 0.5).abs().mean() < far
 

@@ -29,13 +29,14 @@ AUS_OF_EXPRESSION: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """Weight of each term; see the functions of this module."""
+    """Weight of each term; see the functions of this module, and training.agcm.evidence for its own."""
 
     expression: float = 1.0
     concept: float = 1.0
     map: float = 0.1
     score: float = 0.0
     attention: float = 0.0
+    evidence: float = 0.0
 
 
 class Targets(NamedTuple):
@@ -99,13 +100,14 @@ def expression_maps(regions: Tensor) -> Tensor:
     return F.avg_pool2d(maps[None], 3, 1, 1)[0]
 
 
-def attention_loss(attention: Tensor, votes: Tensor, regions: Tensor) -> Tensor:
+def attention_loss(attention: Tensor, votes: Tensor, regions: Tensor, found: Tensor) -> Tensor:
     """1 - cos(attention, AU map of the expression with most votes), over the rows whose expression has such a map.
 
-    attention [B, h, w]; votes [B, E] (NaN rows: unknown); regions [K, h, w].
+    attention [B, h, w]; votes [B, E] (NaN rows: unknown); regions [K, h, w]; found [B]: faces that the teacher saw,
+    since nobody knows where the AUs of the others are.
     """
     targets = expression_maps(regions)[votes.nan_to_num().argmax(1)].flatten(1)
-    counted = ~votes.isnan().any(1) & (targets.sum(1) > 0)
+    counted = ~votes.isnan().any(1) & (targets.sum(1) > 0) & found
     if not counted.any():
         return attention.sum() * 0.0
     return 1 - F.cosine_similarity(attention.flatten(1)[counted], targets[counted], dim=-1).mean()
@@ -122,7 +124,8 @@ def total_loss(out: Output, targets: Targets, regions: Tensor, weights: LossWeig
     if out.maps is not None:
         terms["map"] = map_loss(out.maps, regions, targets.concepts, targets.concept_weights) * weights.map
     if out.attention is not None and weights.attention:
-        terms["attention"] = attention_loss(out.attention, targets.votes, regions) * weights.attention
+        found = (targets.concept_weights > 0).any(1)
+        terms["attention"] = attention_loss(out.attention, targets.votes, regions, found) * weights.attention
     if out.own_loss is not None:
         terms["own"] = out.own_loss
     return torch.stack(list(terms.values())).sum(), {name: float(term.detach()) for name, term in terms.items()}

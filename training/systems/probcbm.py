@@ -1,12 +1,14 @@
 """The Probabilistic Concept Bottleneck Model (Kim et al. 2023): a concept is a distribution, and knows how wide it is.
 
 z_i ~ N(mu_i(x), diag sigma_i^2) with mu of length 1; p_i = mean over samples of the softmax over +, - of
--a ||z_i - anchor||, anchors learnt; an expression is as likely as the projected concat of all z is near to its
-embedding; uncertainty = exp(mean log sigma_i). The score, which is no class, is linear in the projection. Distances are
-not linear, so there are no exact contributions here.
+-a ||z_i - anchor||, anchors learnt; an expression's probability is the mean over samples of the softmax of how near the
+projected concat of all z is to its embedding, and its head is the logarithm; uncertainty = exp(mean log sigma_i). The
+score, which is no class, is linear in the projection. Distances are not linear, so there are no exact contributions.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +57,8 @@ class ProbCbm(System):
         far = [_distance(z, anchor) for anchor in self.anchors]  # from absent, from present: [S, B, K]
         p = (self.scale * (far[0] - far[1])).sigmoid().mean(0)
         projected = self.project(z.flatten(2))
-        classes = -self.class_scale * _distance(projected.unsqueeze(2), self.classes).mean(0)
+        near = -self.class_scale * _distance(projected.unsqueeze(2), self.classes)  # [S, B, E]
+        classes = near.log_softmax(-1).logsumexp(0) - math.log(_SAMPLES)
         heads = torch.cat([self.score(projected).mean(0), classes], dim=1)
         prior = 0.5 * (log_sigma.mul(2).exp() + mu**2 - 1 - 2 * log_sigma).sum(-1).mean()
         uncertainty = log_sigma.mean(-1).exp()
