@@ -1,0 +1,1 @@
+"""The feature-based system: AU, pose and gaze columns to the task, without looking at a picture."""
