@@ -144,7 +144,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 def main(
     dataset: Annotated[Name, typer.Option(help="data set")],
-    data: Annotated[Path, typer.Option(help="its folder in the official layout; ferplus: the npz")],
+    data: Annotated[Path, typer.Option(help="its folder in the official layout; ferplus: or the npz")],
     model: Annotated[str, typer.Option(help="a folder under models/, or a path with a / in it")] = "agcm-live",
     split: Annotated[str, typer.Option(help="default: the one that published figures are of; ferplus: valid")] = "",
     engine: Annotated[str, typer.Option(help="onnxruntime or openvino (fp32)")] = "onnxruntime",

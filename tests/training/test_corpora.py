@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -91,6 +92,63 @@ def test_a_picture_that_nobody_voted_on_is_left_out(tmp_path: Path) -> None:
     arrays = layout()
     arrays["votes"][0] = 0
     assert ferplus.load(written(tmp_path, arrays), "train").rows.tolist() == [1, 5]
+
+
+USAGES = ("Training", "Training", "Training", "Training", "PublicTest", "PrivateTest")
+
+
+def official(folder: Path, nameless: int | None = None) -> Path:
+    """The same six pictures as Kaggle and microsoft/FERPlus release them; one may have no name."""
+    arrays = layout()
+    names = ("Usage", "Image name", *EXPRESSIONS, "unknown", "NF")
+    labels, pictures = [",".join(names)], ["emotion,pixels,Usage"]
+    for i, usage in enumerate(USAGES):
+        name = "" if i == nameless else f"fer{i:07d}.png"
+        labels.append(",".join([usage, name, *map(str, arrays["votes"][i])]))
+        pictures.append(f"0,{' '.join(map(str, arrays['images'][i].ravel()))},{usage}")
+    folder.mkdir(exist_ok=True)
+    (folder / "fer2013new.csv").write_text("\n".join(labels) + "\n")
+    (folder / "fer2013.csv").write_text("\n".join(pictures) + "\n")
+    return folder
+
+
+def test_the_official_files_say_the_same_as_the_npz(tmp_path: Path) -> None:
+    ours = ferplus.load(official(tmp_path / "csv"), "train")
+    packed = ferplus.load(written(tmp_path, layout()), "train")
+    assert ours.rows.tolist() == [0, 1]
+    assert (ours.pictures == packed.pictures[:2]).all()
+    np.testing.assert_array_equal(ours.votes, packed.votes[:2])
+    assert ferplus.load(tmp_path / "csv", "test").majority.tolist() == [3]
+    assert ferplus.load(official(tmp_path / "csv", nameless=0), "train").majority.tolist() == [1]
+    assert ferplus.load(tmp_path, "train").rows.tolist() == [0, 1, 5], "a folder with an npz is read from that"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("fer2013.csv", lambda text: text.replace("pixels", "pictures"), r"fer2013\.csv has no column 'pixels'"),
+        ("fer2013.csv", lambda text: text.replace("0 0 0", "0 x 0", 1), r"fer2013\.csv, line 2: .*'x'"),
+        ("fer2013.csv", lambda text: text.replace("0 0 0", "0 0", 1), r"line 2: 2304 numbers from 0 to 255 are needed"),
+        ("fer2013.csv", lambda text: text.replace("0 0 0", "0 256 0", 1), r"line 2: 2304 numbers from 0 to 255"),
+        ("fer2013.csv", lambda text: text[: text.rindex("0,5")], r"not as many rows; one ends before line 7"),
+        ("fer2013.csv", lambda text: text.replace("PublicTest", "PrivateTest"), r"line 6 of .* belong to one picture"),
+        ("fer2013new.csv", lambda text: text.replace("7,3,0", "7,3"), r"fer2013new\.csv, line 2: 11 cells, 12 columns"),
+        ("fer2013new.csv", lambda text: text.replace("neutral", "calm"), r"vote columns are .* expected"),
+        ("fer2013new.csv", lambda text: "", r"fer2013new\.csv has no column 'Usage'"),
+    ],
+)
+def test_official_files_that_are_wrong_are_one_line(
+    tmp_path: Path, name: str, change: Callable[[str], str], words: str
+) -> None:
+    folder = official(tmp_path)
+    path = folder / name
+    path.write_text(change(path.read_text()))
+    with pytest.raises(DataError, match=words) as error:
+        ferplus.load(folder, "train")
+    assert "\n" not in str(error.value)
+    path.unlink()
+    with pytest.raises(DataError, match=rf"FER\+ file not found: .*{name}"):
+        ferplus.load(folder, "train")
 
 
 def test_a_missing_or_foreign_file_is_one_line(tmp_path: Path) -> None:

@@ -47,9 +47,8 @@ def _still(load: Callable[[Path, str], Corpus]) -> Load:
 
 
 def _ferplus(path: Path, split: str) -> Corpus:
-    """FER+ as items; the file holds the pictures themselves."""
-    file = path / "ferplus.npz" if path.is_dir() else path
-    read = ferplus.load(file, split)
+    """FER+ as items; its files hold the pictures themselves."""
+    read = ferplus.load(path, split)
     items = tuple(
         Item(f"fer{row:07d}", picture, int(label), votes=votes)
         for picture, label, votes, row in zip(read.pictures, read.majority, read.votes, read.rows, strict=True)
@@ -112,7 +111,7 @@ DATASETS: Mapping[str, Dataset] = {
     ),
     "ferplus": Dataset(
         "FER+", Expressions(EXPRESSIONS), ("train", "valid", "test"), "test", "accuracy", 0.0,
-        "ferplus.npz", "https://github.com/microsoft/FERPlus",
+        "fer2013new.csv", "https://github.com/microsoft/FERPlus",
         "labels MIT; the pictures (Kaggle FER2013) were collected from the web, their rights are unresolved",
         _still(_ferplus),
     ),
@@ -129,7 +128,7 @@ def found_in(folder: Path, name: str) -> Path | None:
     Both AffectNets lie in `affectnet`; the FER+ file may lie in FOLDER itself.
     """
     marker = DATASETS[name].marker
-    if name == "ferplus" and (folder / marker).is_file():
+    if name == "ferplus" and (folder / "ferplus.npz").is_file():
         return folder
     homes = [home for home in (folder / name, folder / name.rstrip("78")) if home.is_dir()]
     inner = [path for home in homes for path in sorted(home.iterdir()) if path.is_dir()]
