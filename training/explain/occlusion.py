@@ -1,4 +1,9 @@
-"""4a. Does a map show what the network looks at? Its highest cells are hidden, and the concept must miss them most."""
+"""4a. Does a map show what the network looks at? Its highest cells are hidden, and the concept must miss them most.
+
+Hidden cells become a blur of their surroundings, as in the training of models whose experiment sets `evidence`; and, as
+no model was trained for, one grey (the picture's mean), so that a model that has merely learnt to notice a blur is
+found out.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +22,19 @@ from training.explain.intervals import Estimate, mean
 
 SHARE = 0.2
 ACTIVE = 0.5
+GREY = "grey"
 _EPSILON = 1e-6
 
 
 class Hiding(msgspec.Struct, frozen=True):
-    """One way to choose the hidden cells, over all concepts or one. map: own, region, other, shuffled.
+    """One way to hide cells, over all concepts or one. map: own, region, other, shuffled; or own and region with "grey"
+    after it, where that takes the place of the blur.
 
     pictures: how many (picture, concept) pairs. fall: of the concept's activation. rate: share in which the concept's
     logit falls more than that of the other concepts that are active in the picture, on average (pictures without
     another active concept do not count). beaten: share in which hiding the own map makes the activation fall more.
-    own_fall: fall by the own map in these very pairs (concepts without a landmark region are not among "region").
+    own_fall: fall by the own map in these very pairs, hidden alike (concepts without a landmark region are not among
+    "region").
     """
 
     model: str
@@ -48,15 +56,16 @@ def top_cells(weights: npt.NDArray[np.floating], share: float = SHARE) -> Bools:
     return found.reshape(weights.shape)
 
 
-def hide(crops: U8, cells: Bools) -> U8:
-    """The crops [N, S, S] with cells [N, h, w] replaced by their blurred surroundings, with soft edges."""
+def hide(crops: U8, cells: Bools, *, grey: bool = False) -> U8:
+    """The crops [N, S, S] with cells [N, h, w] replaced by their blurred surroundings, or by the mean of the crop, with
+    soft edges."""
     side = crops.shape[-1]
     cell_px = side / cells.shape[-1]
     out = np.empty_like(crops)
     for i, (crop, hidden) in enumerate(zip(crops, cells, strict=True)):
         mask = cv2.resize(hidden.astype(np.float32), (side, side), interpolation=cv2.INTER_NEAREST)
         mask = cv2.GaussianBlur(mask, (0, 0), cell_px / 8)
-        calm = cv2.GaussianBlur(crop.astype(np.float32), (0, 0), cell_px)
+        calm = crop.mean() if grey else cv2.GaussianBlur(crop.astype(np.float32), (0, 0), cell_px)
         out[i] = np.rint(crop + mask * (calm - crop))
     return out
 
@@ -114,24 +123,30 @@ def try_all(engine: Engine, crops: U8, answers: Answers, regions: F32 | None, li
         if not len(rows):
             continue
         chosen = answers.take(rows)
-        for kind, cells in choices(chosen, k, None if regions is None else regions[k], rng).items():
-            after = ask(engine, hide(crops[rows], cells)).activation
+        ways = [
+            (kind, cells, False)
+            for kind, cells in choices(chosen, k, None if regions is None else regions[k], rng).items()
+        ]
+        ways += [(f"{kind} {GREY}", cells, True) for kind, cells, _ in ways if kind in ("own", "region")]
+        for kind, cells, grey in ways:
+            after = ask(engine, hide(crops[rows], cells, grey=grey)).activation
             trials.append(Trial(k, kind, rows, *falls(chosen.activation, after, k)))
     return trials
 
 
 def figures(model: str, trials: Sequence[Trial], names: Sequence[str]) -> tuple[Hiding, ...]:
     """One row for each way of hiding, over all concepts ("all") and for each."""
-    own = {trial.k: trial.fall for trial in trials if trial.kind == "own"}
+    own = {(trial.k, trial.kind): trial.fall for trial in trials if trial.kind in ("own", f"own {GREY}")}
     found = []
     for concept, kind in dict.fromkeys([("all", t.kind) for t in trials] + [(names[t.k], t.kind) for t in trials]):
         parts = [t for t in trials if t.kind == kind and concept in ("all", names[t.k])]
         fall = np.concatenate([part.fall for part in parts])
         margin = np.concatenate([part.margin for part in parts])
         judged = margin[~np.isnan(margin)]
-        same = np.concatenate([own[part.k] for part in parts])
+        alike = f"own {GREY}" if kind.endswith(GREY) else "own"
+        same = np.concatenate([own[part.k, alike] for part in parts])
         rate = mean((judged > 0).astype(np.float64)) if len(judged) else None
-        beaten = None if kind == "own" else mean((same > fall).astype(np.float64))
+        beaten = None if kind == alike else mean((same > fall).astype(np.float64))
         found.append(Hiding(model, concept, kind, len(fall), mean(fall), rate, beaten, mean(same)))
     return tuple(found)
 
@@ -150,6 +165,7 @@ def said(found: Sequence[Hiding]) -> tuple[str, ...]:
             ("region", "a landmark-only map"),
             ("other", "another concept's map"),
             ("shuffled", "shuffled cells"),
+            (f"region {GREY}", "a landmark-only map, with grey instead of a blur,"),
         ):
             if kind in rows and (control := rows[kind]).beaten is not None:
                 better = control.beaten.low > 0.5

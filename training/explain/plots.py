@@ -33,8 +33,10 @@ _ORDERS = {"contribution": (BLUE, "-"), "SHAP": (PINK, "-"), "activation": (ORAN
            "uncertainty": (GREEN, "--"), "switching off": (GREEN, "-")}  # fmt: skip
 _ORDER_NAMES = {"random": "random order", "switching off": "by the effect of switching off"}
 _MAPS = {"own": BLUE, "region": GREEN, "other": ORANGE, "shuffled": GREY}
-MAP_NAMES = {"own": "its own map", "region": "landmark-only map", "other": "another concept's map",
-             "shuffled": "shuffled cells"}  # fmt: skip
+MAP_NAMES = {
+    "own": "its own map", "region": "landmark-only map", "other": "another concept's map", "shuffled": "shuffled cells",
+    "own grey": "its own map, grey", "region grey": "landmark-only map, grey",
+}  # fmt: skip
 
 
 def sums(path: Path, found: Sequence[SumFigures]) -> None:

@@ -171,8 +171,10 @@ def _maps(figures: Figures) -> Section:
                      "by its own map, same cases", "falls more than the other active concepts", "own map takes more"),
         tuple(rows), said,
         (f"A case is a picture and a concept of activation ≥ {occlusion.ACTIVE}. The top {100 * occlusion.SHARE:.0f} % "
-         "of cells become a blur of their surroundings. The landmark-only map is the region of the concept's shape on "
-         "the aligned face, the same for every picture (head pose has none). Falls against the others are in logits.",
+         "of cells become a blur of their surroundings; grey: the mean luma of the crop, which no model was trained "
+         "for, while agcm-live has seen the blur in training (training.agcm.evidence). The landmark-only map is the "
+         "region of the concept's shape on the aligned face, the same for every picture (head pose has none). Falls "
+         "against the others are in logits.",
          f"Pointing: new renders that show the concept (≥ {pointing.SHOWN}); the peak is right within "
          f"{pointing.NEAR_PX:.0f} px of 112 of a vertex that the concept's shapes move in that very face by ≥ "
          f"{MOVED:.0%} of the farthest, on the side that faces the camera.{absent}"),

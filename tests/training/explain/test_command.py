@@ -76,7 +76,7 @@ def test_another_model_is_asked_with_crops_of_its_own_side(face: FaceModel, tmp_
     assert (part.crops.shape, again.crops.shape) == ((6, 112, 112), (6, 48, 48))
     assert again.answers.maps.shape[2:] == (3, 3)
     assert {(each.model.partition("@")[0], each.map) for each in hidden} == {
-        ("viewed", "own"), ("viewed", "other"), ("viewed", "shuffled"),
+        ("viewed", "own"), ("viewed", "other"), ("viewed", "shuffled"), ("viewed", "own grey"),
     }  # fmt: skip
 
 

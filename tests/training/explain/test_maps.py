@@ -75,6 +75,9 @@ def test_hiding_calms_the_cells_and_leaves_the_rest(crops: np.ndarray) -> None:
     assert (hidden[:, : 2 * CELL] == crops[:, : 2 * CELL]).all()
     flat = np.full((1, SIDE, SIDE), 77, np.uint8)
     assert (hide(flat, cells[:1]) == flat).all()
+    grey = hide(crops, cells, grey=True)
+    assert np.abs(grey[:, inside, inside] - crops.mean((1, 2))[:, None, None]).max() < 6
+    assert (grey[:, : 2 * CELL] == crops[:, : 2 * CELL]).all()
 
 
 def test_a_right_map_is_missed_more_than_any_other(crops: np.ndarray) -> None:
@@ -86,9 +89,11 @@ def test_a_right_map_is_missed_more_than_any_other(crops: np.ndarray) -> None:
     assert rows["own"].pictures == 32
     assert rows["own"].fall.value > 0.5
     assert rows["own"].rate is not None and rows["own"].rate.value == 1.0
-    for kind in ("region", "other", "shuffled"):
+    for kind in ("region", "other", "shuffled", "region grey"):
         beaten = rows[kind].beaten
         assert beaten is not None and beaten.value > 0.6, kind
+    assert rows["own grey"].beaten is None
+    assert rows["region grey"].own_fall.value == pytest.approx(rows["own grey"].fall.value)
     sentence = occlusion.said(list(rows.values()))
     assert any(line.startswith("Hiding by a landmark-only map") and "own map beats it" in line for line in sentence)
 
@@ -97,7 +102,7 @@ def test_a_map_that_shows_another_place_is_found_out(crops: np.ndarray) -> None:
     engine = Looker(shift=1)
     trials = try_all(engine, crops, ask(engine, crops), None, limit=8, seed=0)
     rows = {each.map: each for each in figures("looker", trials, ["a", "b", "c", "d"]) if each.concept == "all"}
-    assert set(rows) == {"own", "other", "shuffled"}, "without the geometry there is no landmark-only map"
+    assert set(rows) == {"own", "other", "shuffled", "own grey"}, "without the geometry there is no landmark-only map"
     assert rows["own"].rate is not None and rows["own"].rate.value < 0.5
     assert not any("own map beats it" in line for line in occlusion.said(list(rows.values())))
 
