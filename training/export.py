@@ -9,9 +9,7 @@ are no sum over concepts has no such shares: its manifest lists no concepts, and
 from __future__ import annotations
 
 import hashlib
-import logging
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +37,7 @@ from training.data.samples import MARGIN_PX, Samples, join
 from training.experiment import Experiment, ExperimentError
 from training.experiment import load as load_experiment
 from training.feed import read_sources
+from training.graphs import graph_of
 from training.metrics import pearson
 from training.run import load_weights
 from training.systems.table import build
@@ -117,47 +116,16 @@ def reliabilities(model: System, valid: list[Samples], side_px: int = CROP.size_
     return found
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what torch's exporter says about itself whatever it exports: that it tests for a class in a way it has
-    deprecated, and that torchvision, which nothing here uses, is not installed."""
-    registry = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = registry.level
-    registry.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-            yield
-    finally:
-        registry.setLevel(level)
-
-
 def to_onnx(model: System, path: Path, side_px: int = CROP.size_px) -> None:
     """Write the deployable graph with a free batch dimension; the attention's three kernels are folded into one."""
     # An example of one or two crops may leave its own batch size in the graph; three are taken for a variable.
     example = torch.zeros(3, 1, side_px, side_px)
-    with _quiet():
-        program = torch.onnx.export(
-            Deployed(model).eval(), (example,), dynamo=True, opset_version=18, verbose=False,
-            input_names=["crop"], output_names=list(model.names), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-        )  # fmt: skip
-    if program is None:
-        raise ExportError("torch.onnx.export gave no program")
-    graph = _bare(program.model_proto)
+    free = ({0: torch.export.Dim.DYNAMIC},)
+    graph = graph_of(Deployed(model).eval(), (example,), (["crop"], list(model.names)), free)
+    for port in (*graph.graph.input, *graph.graph.output):
+        port.type.tensor_type.shape.dim[0].dim_param = "faces"
     onnx.checker.check_model(graph, full_check=True)
     path.write_bytes(graph.SerializeToString(deterministic=True))
-
-
-def _bare(network: onnx.ModelProto) -> onnx.ModelProto:
-    """The same network without the notes of the machine that made it: source paths, stack traces, shapes in between."""
-    graph = network.graph
-    del network.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
-    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output):
-        del part.metadata_props[:]
-        part.doc_string = ""
-    for port in (*graph.input, *graph.output):
-        port.type.tensor_type.shape.dim[0].dim_param = "faces"
-    return network
 
 
 @torch.no_grad()

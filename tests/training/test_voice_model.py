@@ -1,0 +1,83 @@
+"""The network hears the past only, and hears the same however the sound is cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import onnxruntime
+import torch
+
+from training.voice.frontend import HOP
+from training.voice.model import BIN_ST, COLUMNS, PITCH_BINS, Spoken, VoiceNet, pitch_st
+
+
+@pytest.fixture(scope="module")
+def spoken() -> Spoken:
+    torch.manual_seed(0)
+    network = VoiceNet()
+    network.train()
+    with torch.no_grad():
+        network(torch.randn(4, 200 * HOP) * 0.1, torch.zeros(4, network.memory_size))
+    return Spoken(network.eval())
+
+
+@pytest.fixture
+def sound() -> torch.Tensor:
+    return torch.randn(2, 60 * HOP, generator=torch.Generator().manual_seed(1)) * 0.1
+
+
+def silence(spoken: Spoken, count: int = 2) -> torch.Tensor:
+    return torch.zeros(count, spoken.network.memory_size)
+
+
+@torch.no_grad()
+def test_calls_of_any_length_say_the_same(spoken: Spoken, sound: torch.Tensor) -> None:
+    whole, end = spoken(sound, silence(spoken))
+    assert whole.shape == (2, 60, len(COLUMNS))
+    memory, parts, start = silence(spoken), [], 0
+    for steps in (1, 2, 3, 4, 20, 30):
+        heard, memory = spoken(sound[:, start * HOP : (start + steps) * HOP], memory)
+        parts.append(heard)
+        start += steps
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(memory, end, atol=1e-3, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_what_is_to_come_changes_nothing(spoken: Spoken, sound: torch.Tensor) -> None:
+    other = sound.clone()
+    other[:, 40 * HOP :] = 0.0
+    one, two = (spoken(each, silence(spoken))[0] for each in (sound, other))
+    torch.testing.assert_close(one[:, :40], two[:, :40], atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(one[:, 41:], two[:, 41:], atol=1e-2)
+
+
+def test_pitch_is_read_between_the_bins() -> None:
+    bins = torch.arange(PITCH_BINS, dtype=torch.float32)
+    for truth in (10.0, 10.3, 33.5):
+        logits = -((bins - truth / BIN_ST) ** 2) / 2
+        assert float(pitch_st(logits[None, None])) == pytest.approx(truth, abs=0.03)
+    two_peaks = torch.full((1, 1, PITCH_BINS), -9.0)
+    two_peaks[..., 10], two_peaks[..., 34] = 3.0, 2.0
+    assert float(pitch_st(two_peaks)) == pytest.approx(5.0, abs=0.01), "a second peak does not pull it away"
+
+
+def test_the_exported_file_hears_the_same(spoken: Spoken, sound: torch.Tensor, tmp_path: Path) -> None:
+    from training.voice.export import to_onnx
+
+    to_onnx(spoken, tmp_path / "voice.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "voice.onnx"), providers=["CPUExecutionProvider"])
+    memory = np.zeros((1, spoken.network.memory_size), np.float32)
+    parts = []
+    for start, steps in ((0, 3), (3, 4), (7, 53)):
+        samples = sound[:1, start * HOP : (start + steps) * HOP].numpy()
+        voice, memory = session.run(["voice", "memory_out"], {"samples": samples, "memory": memory})
+        parts.append(voice)
+    with torch.no_grad():
+        whole, _ = spoken(sound[:1], silence(spoken, 1))
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole.numpy(), atol=2e-3, rtol=1e-3)
