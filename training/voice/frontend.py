@@ -14,7 +14,7 @@ past is carried from call to call as a tensor, and so is told apart from the net
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +60,7 @@ class Features(NamedTuple):
     clipped: Tensor
 
 
-def mel_of(hz: F64 | float) -> F64:
+def mel_of(hz: npt.NDArray[np.floating[Any]] | float) -> F64:
     """Mel scale (O'Shaughnessy 1987)."""
     return np.asarray(2595 * np.log10(1 + np.asarray(hz) / 700))
 

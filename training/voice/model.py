@@ -105,11 +105,11 @@ class VoiceNet(nn.Module):
         return Heard(speaking, voiced, syllable, logits[..., 3:], features), torch.cat(parts, dim=1)
 
     def _causal(self) -> list[Causal]:
-        return [self.first, *(block.time for block in self.blocks)]
+        return [self.first, *(part for part in self.blocks.modules() if isinstance(part, Causal))]
 
     def _unpacked(self, memory: Tensor) -> list[Tensor]:
         sizes = [part.channels * part.reach for part in self._causal()]
-        tail, *flat = memory.split([TAIL, *sizes], dim=1)
+        tail, *flat = torch.split(memory, [TAIL, *sizes], dim=1)
         shaped = zip(flat, self._causal(), strict=True)
         return [tail, *(part.reshape(len(memory), each.channels, each.reach) for part, each in shaped)]
 
