@@ -47,7 +47,7 @@ def conversation(clips: Sequence[Labelled], steps: int, rng: np.random.Generator
     pitch_st = np.full(steps, np.nan, np.float32)
     at = int(rng.uniform(0, 1.0) * 100)
     while at < steps:
-        each = clips[rng.integers(len(clips))]
+        each = clips[int(rng.integers(len(clips)))]
         count = min(each.clip.steps, steps - at)
         rows = slice(at, at + count)
         samples[at * HOP : (at + count) * HOP] = each.clip.samples[: count * HOP]

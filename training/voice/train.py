@@ -69,7 +69,7 @@ def scenes(voices: Sequence[list[Labelled]], count: int, seed: int, *, clean: bo
             yield conversation(voices[i % len(voices)], SCENE_STEPS, rng)
             continue
         made = synthetic(SCENE_STEPS, rng) if rng.random() < _SYNTHETIC else conversation(
-            voices[rng.integers(len(voices))], SCENE_STEPS, rng
+            voices[int(rng.integers(len(voices)))], SCENE_STEPS, rng
         )  # fmt: skip
         yield recorded(made, rng)
 
@@ -164,7 +164,7 @@ def train(clips: Sequence[Labelled], held_out: Sequence[str], steps: int, seed: 
             group["lr"] = 3e-3 * rate(step, steps)
         loss = loss_of(model(samples, torch.zeros(len(samples), model.memory_size))[0], targets)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # missing in torch's stub
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
         averaged.update(model)
