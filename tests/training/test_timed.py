@@ -1,0 +1,125 @@
+"""The past adds up exactly, the state says all of it, and known weights and lags are found again."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip("scipy")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.metrics import ccc
+from training.timed.head import Session, fit
+from training.timed.memory import Memory
+
+F64 = npt.NDArray[np.float64]
+MEMORY = Memory(taps=8, constant_s=0.4, rate_hz=25.0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 6), st.floats(0.05, 5.0), st.integers(1, 40), st.integers(0, 2**31))
+def test_frame_by_frame_and_all_at_once_are_the_same(taps: int, constant_s: float, count: int, seed: int) -> None:
+    memory, rng = Memory(taps, constant_s, 25.0), np.random.default_rng(seed)
+    embeddings, usual = rng.normal(size=(count, 3)), rng.normal(size=3)
+    state, parts = memory.start(usual), []
+    for now in embeddings:
+        seen, state = memory.step(state, now)
+        parts.append(seen)
+    np.testing.assert_allclose(memory.run(embeddings, usual), np.stack(parts), atol=1e-9)
+
+
+def test_a_tap_lags_by_its_constants_and_settles_on_what_stays() -> None:
+    pulse = np.zeros((400, 1))
+    pulse[0] = 1.0
+    taps = MEMORY.run(pulse, np.zeros(1))[:, 0]
+    for j in range(1, 9):
+        mean_s = (taps[:, j] * np.arange(400)).sum() / taps[:, j].sum() / 25.0
+        assert mean_s == pytest.approx(j * 0.4, abs=0.1)
+        assert taps[:, j].sum() == pytest.approx(1.0, abs=1e-3)
+    usual = np.array([3.0])
+    np.testing.assert_allclose(MEMORY.run(np.full((10, 1), 3.0), usual), 3.0)
+
+
+def test_a_memory_of_nonsense_is_refused() -> None:
+    with pytest.raises(ValueError, match="constant_s > 0"):
+        Memory(2, 0.0, 25.0)
+
+
+def walk(count: int, columns: int, rng: np.random.Generator) -> F64:
+    """Slow random courses in [0, 1], as concepts have them."""
+    steps = rng.normal(size=(count, columns))
+    smooth = np.stack([np.convolve(each, np.hanning(50), mode="same") for each in steps.T], axis=1)
+    return np.asarray(1 / (1 + np.exp(-smooth / smooth.std(0))))
+
+
+def delayed(course: F64, frames: int) -> F64:
+    return np.asarray(np.concatenate([np.repeat(course[:1], frames, axis=0), course[: len(course) - frames]]))
+
+
+def simulated(seed: int, count: int = 1500) -> tuple[Session, F64]:
+    """Three concepts seen, two heard. The first seen one counts 1 s late, the second heard one 2 s late and most."""
+    rng = np.random.default_rng(seed)
+    seen, heard = walk(count, 3, rng), walk(count, 2, rng)
+    of_seen = (0.3 * delayed(seen[:, 0], 25), -0.2 * seen[:, 1], 0 * seen[:, 2])
+    of_heard = (0 * heard[:, 0], 0.5 * delayed(heard[:, 1], 50))
+    parts = np.stack([*of_seen, *of_heard], axis=1)
+    label = 0.2 + parts.sum(1) + 0.02 * rng.normal(size=count)
+    label[::7] = np.nan
+    taps = tuple(MEMORY.run(each, each.mean(0)).reshape(count, each.shape[1], 1, 9) for each in (seen, heard))
+    return Session(taps, label), parts
+
+
+def test_known_weights_and_lags_are_found_again() -> None:
+    learnt = [simulated(seed)[0] for seed in range(8)]
+    head = fit(learnt)
+    session, parts = simulated(99)
+    score = head.score(session.taps)
+    known = ~np.isnan(session.label)
+    assert ccc(score[known], session.label[known]) > 0.9
+    found = np.concatenate([b.contributions(t) for b, t in zip(head.branches, session.taps, strict=True)], axis=1)
+    for k in (0, 1, 4):
+        assert np.corrcoef(found[:, k], parts[:, k])[0, 1] > 0.9, k
+    assert found[:, [2, 3]].std(0).max() < 0.1 * found[:, 4].std()
+
+
+def test_contributions_sum_to_the_score_and_what_is_missing_contributes_nothing() -> None:
+    head = fit([simulated(seed)[0] for seed in range(3)])
+    session, _ = simulated(50)
+    seen, heard = (b.contributions(t).sum(1) for b, t in zip(head.branches, session.taps, strict=True))
+    np.testing.assert_allclose(head.score(session.taps), head.base + seen + heard, atol=1e-12)
+    np.testing.assert_allclose(head.score((session.taps[0], None)), head.base + seen, atol=1e-12)
+    with pytest.raises(ValueError, match="every branch is missing"):
+        head.score((None, None))
+
+
+def test_both_together_beat_either_alone() -> None:
+    learnt = [simulated(seed)[0] for seed in range(8)]
+    tests = [simulated(seed)[0] for seed in range(90, 93)]
+    label = np.concatenate([each.label for each in tests])
+    known = ~np.isnan(label)
+    figures = {}
+    for name, rows in (("V", (0,)), ("A", (1,)), ("V+A", (0, 1))):
+        head = fit([Session(tuple(each.taps[i] for i in rows), each.label) for each in learnt])
+        answer = np.concatenate([head.score(tuple(each.taps[i] for i in rows)) for each in tests])
+        figures[name] = ccc(answer[known], label[known])
+    assert figures["V+A"] > max(figures["V"], figures["A"]) + 0.1
+
+
+def test_pictures_alone_are_answered_as_well_as_by_a_head_of_pictures() -> None:
+    """Sound does not change what was learnt of the pictures."""
+    learnt = [simulated(seed)[0] for seed in range(4)]
+    both, alone = fit(learnt), fit([Session(each.taps[:1], each.label) for each in learnt])
+    session, _ = simulated(70)
+    np.testing.assert_allclose(both.score((session.taps[0], None)), alone.score(session.taps[:1]), atol=1e-9)
+
+
+def test_too_little_is_refused() -> None:
+    session, _ = simulated(0, 100)
+    with pytest.raises(ValueError, match="two sessions"):
+        fit([session])
+    unlabelled = Session(session.taps, np.full(100, np.nan))
+    with pytest.raises(ValueError, match="no session has a label"):
+        fit([unlabelled, unlabelled])
