@@ -11,8 +11,9 @@ Samples = npt.NDArray[np.float32]
 
 SILENCE_DBFS = -120.0
 # Times of chunks jitter by a few milliseconds around the sound itself; a difference up to this, or half a
-# chunk, is no gap.
+# chunk, is no gap. A share of it moves the time line, so that a device whose clock runs fast or slow is followed.
 _JITTER_S = 0.02
+_FOLLOW = 1 / 16
 
 
 class AudioWindow:
@@ -20,10 +21,14 @@ class AudioWindow:
 
     Every sample has a place on one time line. Chunks may come late or in another order, and what never came is missing:
     a window that would hold a missing sample is None, never silence.
+
+    lag_ns: how much later the sound comes than the picture that it belongs to (below 0: earlier), as calibration.sync
+    measures it. Sound is put at the time of its picture; times asked for are those of pictures.
     """
 
-    def __init__(self, keep_s: float = 5.0) -> None:
+    def __init__(self, keep_s: float = 5.0, lag_ns: int = 0) -> None:
         self._keep_s = keep_s
+        self._lag_ns = lag_ns
         self._rate_hz = 0
         self._origin_ns = 0
         self._end = 0
@@ -36,12 +41,14 @@ class AudioWindow:
         return self._origin_ns + self._end * 1_000_000_000 // self._rate_hz if self._rate_hz else None
 
     def add(self, t_ns: int, samples: Samples, rate_hz: int) -> None:
-        """Take a chunk [N] float32 whose first sample belongs to `t_ns`. Sound older than the ring is passed over."""
+        """Take a chunk [N] float32 whose first sample came at `t_ns`. Sound older than the ring is passed over."""
+        t_ns -= self._lag_ns
         if rate_hz != self._rate_hz:
             self._begin(rate_hz, t_ns)
         start = round((t_ns - self._origin_ns) * rate_hz / 1e9)
         if abs(start - self._end) <= min(_JITTER_S * rate_hz, len(samples) / 2):
             start = self._end
+            self._origin_ns += round((t_ns - self._origin_ns - start * 1e9 / rate_hz) * _FOLLOW)
         size = len(self._ring)
         end = start + len(samples)
         first = max(start, end - size, self._end - size, 0)

@@ -23,16 +23,21 @@ from pipeline.networks import Networks, load
 from pipeline.readout import NOBODY, Context, Marks, Place, Smoother, Verdict, message, scored, stages, unsure
 from pipeline.report import Reporter
 from pipeline.sound import Sound
+from pipeline.sync import sync_of
 
 WAIT_MS = 50
 SMALLEST_PX = 16
 
 
 class Analyzer:
-    """One stream of frames -> results. The state is the faces that are followed, and their averages."""
+    """One stream of frames -> results. The state is the faces that are followed, and their averages.
 
-    def __init__(self, cfg: LiveConfig, networks: Networks) -> None:
+    calibration: what the session is adapted by, as its results name it.
+    """
+
+    def __init__(self, cfg: LiveConfig, networks: Networks, calibration: str | None = None) -> None:
         self._networks = networks
+        self._calibration = calibration
         self._finder = FaceFinder(networks.detector, face_settings(cfg.face))
         self._smoother = Smoother(cfg.readout.smoothing_s)
         self._wall = WallClock()
@@ -58,7 +63,7 @@ class Analyzer:
         tracked = self._verdicts(good, crops, readouts, packet)
         verdicts = [tracked.get(face.id) or unsure(face.id) for face in found] or [NOBODY]
         engine = self._networks.model
-        context = Context(packet, engine.manifest.identity, engine.backend, level, dropped)
+        context = Context(packet, engine.manifest.identity, engine.backend, level, dropped, self._calibration)
         smoothed = [
             None if each.score is None else self._smoother.add(each.face, t_ns, each.score) for each in verdicts
         ]
@@ -99,9 +104,10 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
         at_full_speed = cfg.capture.pace == "max"
         video = stack.enter_context(Subscriber(link.video, ("frame", "stream_end")))
         audio = stack.enter_context(Subscriber(link.audio, ("audio", "stream_end"))) if hears(cfg.capture) else None
-        sound = Sound(audio, in_file_time=at_full_speed)
-        analyzer = Analyzer(cfg, networks)
-        for notice in networks.notices:
+        sync = sync_of(cfg.calibration)
+        sound = Sound(audio, in_file_time=at_full_speed, lag_ns=sync.lag_ns)
+        analyzer = Analyzer(cfg, networks, sync.identity)
+        for notice in filter(None, (*networks.notices, sync.text)):
             reporter.event("notice", notice)
         reporter.enter("ready")
         account, ended = Account(), False

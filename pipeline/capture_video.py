@@ -19,6 +19,7 @@ from pipeline.outlet import AudioOutlet, VideoOutlet
 from pipeline.playback import Player
 from pipeline.report import Reporter
 from pipeline.sources import SenderAbsent, Source, microphone_of, open_source, source_of, video_stream
+from pipeline.sync import sync_of
 
 LOOK_AGAIN_S = 0.5
 
@@ -46,7 +47,9 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
                 sound = stack.enter_context(open_source(source, capture))
                 audio_publisher = stack.enter_context(Publisher(link.audio, bind=True, lossless=True))
                 audio = AudioOutlet(audio_publisher, link.session, source.name, stop)
-            Player(source, capture.pace, video, audio, reporter).play(container, sound, losses, stop)
+            # Sound that lags belongs to pictures that leave before it, and they wait for it.
+            ahead_ns = max(0, sync_of(cfg.calibration).lag_ns)
+            Player(source, capture.pace, video, audio, reporter, ahead_ns).play(container, sound, losses, stop)
         else:
             _check_live(source, capture)
             Camera(source, capture, video, reporter).deliver(container, losses, stop)

@@ -83,6 +83,12 @@ class ReadoutConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     smoothing_s: NotNegative = 0.5
 
 
+class CalibrationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """sync: a file of calibration.sync, the lag between picture and sound; "" for none."""
+
+    sync: str = ""
+
+
 class OutputConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """bind: the ZeroMQ endpoint of results, health and events. record: folder for the session, "" for none."""
 
@@ -98,6 +104,7 @@ class LiveConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: EngineConfig = EngineConfig()
     face: FaceConfig = FaceConfig()
     readout: ReadoutConfig = ReadoutConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
     output: OutputConfig = OutputConfig()
 
 

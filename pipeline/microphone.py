@@ -14,8 +14,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.drift import Reading, SampleClock
 from pipeline.clock import NS_PER_S, now_ns
-from pipeline.timeline import Reading, SampleClock
 from pipeline.track import CHUNK, RATE_HZ, flat, resampler
 
 RING_S = 5.0

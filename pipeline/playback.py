@@ -84,12 +84,22 @@ class FileClock:
 
 
 class Player:
-    """Plays one file to its end. audio: where its sound goes, None if it is not wanted."""
+    """Plays one file to its end. audio: where its sound goes, None if it is not wanted.
+
+    ahead_ns: how much sooner than at its place the sound leaves at full speed.
+    """
 
     def __init__(
-        self, source: Source, pace: Pace, video: VideoOutlet, audio: AudioOutlet | None, reporter: Reporter
+        self,
+        source: Source,
+        pace: Pace,
+        video: VideoOutlet,
+        audio: AudioOutlet | None,
+        reporter: Reporter,
+        ahead_ns: int = 0,
     ) -> None:
         self._source, self._paced = source, pace == "realtime"
+        self._ahead_ns = 0 if self._paced else ahead_ns
         self._video, self._audio, self._reporter = video, audio, reporter
 
     def play(self, container: InputContainer, sound: InputContainer | None, losses: Losses, stop: StopFlag) -> None:
@@ -153,8 +163,8 @@ class Player:
         end_ns = 0
         for chunk in chunks(sound, sound.streams.audio[0], origin_ns):
             end_ns = chunk.media_ns + len(chunk.samples) * NS_PER_S // RATE_HZ
-            yield Sound(end_ns if self._paced else chunk.media_ns, chunk)
-        yield End(end_ns, "audio")
+            yield Sound(end_ns if self._paced else chunk.media_ns - self._ahead_ns, chunk)
+        yield End(end_ns - self._ahead_ns, "audio")
 
 
 def _shown(decoded: Iterable[Decoded], timeline: Timeline) -> Iterator[Item]:

@@ -6,6 +6,8 @@ import difflib
 import tempfile
 from pathlib import Path
 
+from calibration.signals import SyncError
+from calibration.stored import read_sync
 from engines.backends import BACKENDS
 from engines.spec import ManifestError, load_model_file
 from pipeline.config import ConfigError, LiveConfig
@@ -21,6 +23,11 @@ def check(cfg: LiveConfig) -> None:
         load_model_file(cfg.engine.model)
     except ManifestError as error:
         raise ConfigError(str(error)) from error
+    if cfg.calibration.sync:
+        try:
+            read_sync(Path(cfg.calibration.sync))
+        except SyncError as error:
+            raise ConfigError(f"calibration.sync: {error}") from error
     if cfg.output.record:
         _check_recording(Path(cfg.output.record))
 

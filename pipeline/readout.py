@@ -51,13 +51,17 @@ NOBODY = Verdict(0, "no_face")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What all results of one frame have in common; level_dbfs is None without sound at that time."""
+    """What all results of one frame have in common; level_dbfs is None without sound at that time.
+
+    calibration: the name of what the session was adapted by, None for nothing.
+    """
 
     packet: FramePacket
     model: str
     backend: str
     level_dbfs: float | None
     dropped: Drops
+    calibration: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,5 +195,5 @@ def message(
         dropped=context.dropped,
         model=context.model,
         backend=context.backend,
-        calibration=None,
+        calibration=context.calibration,
     )

@@ -18,12 +18,13 @@ class Sound:
     """The sound of a session beside its frames; without a microphone there is never any.
 
     in_file_time: frames and sound are joined by their place in the file, and a frame waits for its sound.
+    lag_ns: see AudioWindow. Live, sound that lags is not waited for: the newest is taken while it is not too old.
     """
 
-    def __init__(self, subscriber: Subscriber | None, *, in_file_time: bool) -> None:
+    def __init__(self, subscriber: Subscriber | None, *, in_file_time: bool, lag_ns: int = 0) -> None:
         self._subscriber = subscriber
         self._in_file_time = in_file_time
-        self._window = AudioWindow()
+        self._window = AudioWindow(lag_ns=lag_ns)
         self._over = subscriber is None
         self._waiting_since_ns: int | None = None
 

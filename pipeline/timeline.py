@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 
 SECOND_NS = 1_000_000_000
@@ -57,41 +56,3 @@ class Timeline:
             self._origin_ns += step - self.period_ns
             return self._last_ns + self.period_ns
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The device's clock said that sample number `sample` was taken at `t_ns`."""
-
-    sample: int
-    t_ns: int
-
-
-class SampleClock:
-    """When each sample of a device was taken: a straight line through readings that jitter.
-
-    Readings pull the line by a small share of their distance, so that the difference of two clocks is followed and
-    the jitter of one callback is not. A reading further away than `jump_ns` starts the line anew.
-    """
-
-    def __init__(self, rate_hz: float, *, gain: float = 1 / 64, jump_ns: int = SECOND_NS // 10) -> None:
-        self._sample_ns = SECOND_NS / rate_hz
-        self._gain = gain
-        self._jump_ns = jump_ns
-        self._anchor: Reading | None = None
-
-    def observe(self, reading: Reading) -> None:
-        """Take a reading; readings come in the order of their samples."""
-        if self._anchor is None:
-            self._anchor = reading
-            return
-        expected_ns = self.at(reading.sample)
-        error_ns = reading.t_ns - expected_ns
-        pull_ns = error_ns if abs(error_ns) > self._jump_ns else round(error_ns * self._gain)
-        self._anchor = Reading(reading.sample, expected_ns + pull_ns)
-
-    def at(self, sample: float) -> int:
-        """The time of a sample in nanoseconds. Raises RuntimeError before the first reading."""
-        if self._anchor is None:
-            raise RuntimeError("no reading of the device's clock yet")
-        return self._anchor.t_ns + round((sample - self._anchor.sample) * self._sample_ns)

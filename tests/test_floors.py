@@ -27,6 +27,7 @@ NOT_IMPORTED = {"ruff", "mypy", "import-linter", "pre-commit", "onnxscript", "te
 ROOMS = {
     "run_live.py": ("",),
     "pipeline": ("",),
+    "calibration": ("",),
     "engines": ("",),
     "training": ("", "train", "teacher"),
     "benchmarks": ("", "dev"),
@@ -35,8 +36,8 @@ ROOMS = {
 }
 LIVE_SCRIPT = """
 import importlib, pkgutil, sys
-import run_live, pipeline, engines
-for package in (pipeline, engines):
+import run_live, pipeline, calibration, engines
+for package in (pipeline, calibration, engines):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
@@ -87,7 +88,7 @@ def test_nothing_live_loads_what_only_training_or_a_report_needs() -> None:
     )
     assert done.returncode == 0, done.stderr
     loaded = set(done.stdout.split())
-    assert {"pipeline", "engines", "onnxruntime", "openvino", "av"} <= loaded
+    assert {"pipeline", "calibration", "engines", "onnxruntime", "openvino", "av"} <= loaded
     heavy = {"torch", "sklearn", "scipy", "matplotlib", "skimage", "numba", "onnx", "mediapipe"}
     assert not loaded & (heavy | {"training", "benchmarks", "pytest"})
 

@@ -49,7 +49,7 @@ def _runs(place: Path) -> bool:
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_are_of_modules_and_files_that_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    modules = set(re.findall(r"python -m ((?:pipeline|engines|training|benchmarks)[\w.]*\w)", text))
+    modules = set(re.findall(r"python -m ((?:pipeline|calibration|engines|training|benchmarks)[\w.]*\w)", text))
     assert {name for name in modules if not _runs(ROOT / name.replace(".", "/"))} == set()
     files = set(re.findall(r"\b((?:training|docs|pipeline|tests)/[\w/-]+\.(?:py|toml))\b", text))
     assert {name for name in files if not (ROOT / name).is_file()} == set()

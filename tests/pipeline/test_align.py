@@ -100,6 +100,32 @@ def test_nothing_before_the_first_sample() -> None:
     assert _filled([0, 1]).window(T0_NS - CHUNK_NS, 0.0) is None
 
 
+@pytest.mark.parametrize("lag_ms", [-200, -80, 0, 80, 200])
+def test_the_window_of_a_picture_is_the_sound_that_belongs_to_it(lag_ms: int) -> None:
+    """Sound that lags comes later than its picture, by the clock of both."""
+    audio = AudioWindow(1.0, lag_ns=lag_ms * 1_000_000)
+    for number in range(50):
+        audio.add(T0_NS + number * CHUNK_NS + lag_ms * 1_000_000, _chunk(number), RATE_HZ)
+    assert audio.end_ns == T0_NS + 50 * CHUNK_NS
+    found = audio.window(T0_NS + 20 * CHUNK_NS, 0.05)
+    assert found is not None
+    assert _places(found) == list(range(15 * CHUNK, 20 * CHUNK))
+
+
+@pytest.mark.parametrize("ppm", [-100, 100])
+def test_a_device_whose_clock_is_off_has_no_gaps_and_stays_in_its_place(ppm: int) -> None:
+    audio, period_ns = AudioWindow(1.0), CHUNK_NS / (1 + ppm / 1e6)
+    for number in range(60_000):
+        audio.add(T0_NS + round(number * period_ns), np.full(CHUNK, number, np.float32), RATE_HZ)
+        if number >= 100 and number % 50 == 0:
+            found = audio.window(T0_NS + round((number + 1) * period_ns), 0.5)
+            assert found is not None
+            assert abs(found[-1] - number) <= 1
+    end_ns = audio.end_ns
+    assert end_ns is not None
+    assert abs(end_ns - T0_NS - 60_000 * period_ns) < 1_000_000, "after ten minutes"
+
+
 def test_another_sample_rate_begins_anew() -> None:
     audio = _filled(list(range(10)))
     audio.add(T0_NS + 10 * CHUNK_NS, np.ones(480, np.float32), 48_000)

@@ -20,9 +20,11 @@ from engines.spec import MODELS_DIR, load_model_file
 from pipeline.analyze import Analyzer, run
 from pipeline.bus import Publisher, Received, Subscriber, WorkerError
 from pipeline.clock import now_ns
-from pipeline.config import CaptureConfig, EngineConfig, FaceConfig, Link, LiveConfig
+from pipeline.config import CalibrationConfig, CaptureConfig, EngineConfig, FaceConfig, Link, LiveConfig
 from pipeline.messages import AudioChunk, Drops, EngagementFrame, Event, FramePacket, Health, StreamEnd
 from pipeline.networks import load
+from pipeline.sync import sync_of
+from tests.pipeline.media import sync_file
 
 MODEL = "agcm-live"
 PERIOD_NS = 33_333_333
@@ -249,6 +251,32 @@ def test_the_sound_of_a_frame_is_that_of_its_place_in_the_file() -> None:
     assert levels[0] is None, "there is no sound before the first"
     assert levels[4:9] == [-20.0] * 5
     assert levels[13:] == [-40.0] * 5
+
+
+@needs_model
+def test_sound_that_lags_is_put_to_its_pictures_and_results_say_so(tmp_path: Path) -> None:
+    loud, quiet = np.full(1600, 0.1, np.float32), np.full(1600, 0.01, np.float32)
+    calibration = CalibrationConfig(sync=str(sync_file(tmp_path / "sync.json", 100.0)))
+    with _worker(msgspec.structs.replace(_config(mic="file"), calibration=calibration)) as bench:
+        assert bench.audio.wait_for_subscriber("audio", None, 5.0)
+        for seq, samples in enumerate([loud] * 3 + [quiet] * 4):
+            bench.audio.send(_chunk(seq, seq * 100_000_000), memoryview(samples).cast("B"))
+        bench.audio.send(StreamEnd(session="s", source="demo", seq=7, stream="audio", reason="end_of_file"))
+        _send(bench, [BLACK] * 18)
+        seen = bench.end(sent=18)
+    levels = [None if result.audio is None else result.audio["level_dbfs"] for result in seen]
+    assert levels[1:6] == [-20.0] * 5
+    assert levels[10:] == [-40.0] * 8
+    (name,) = {result.calibration for result in seen}
+    assert name is not None and name.startswith("sync@")
+    assert [name in event.text for event in bench.events if "later than its picture" in event.text] == [True]
+
+
+def test_a_lag_that_cannot_be_read_is_the_users_to_mend(tmp_path: Path) -> None:
+    calibration = CalibrationConfig(sync=str(tmp_path / "none.json"))
+    with pytest.raises(WorkerError, match="cannot read") as caught:
+        sync_of(calibration)
+    assert caught.value.exit_code == 2
 
 
 @needs_model

@@ -5,11 +5,13 @@ import sys
 import types
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from pipeline import capture_audio, capture_video
-from pipeline.config import CaptureConfig
+from pipeline.clock import StopFlag
+from pipeline.config import CalibrationConfig, CaptureConfig, Link, LiveConfig
 from pipeline.microphone import Chunker, Ring, Tap
 from tests.pipeline import media
 from tests.pipeline.rig import Rig, running
@@ -83,6 +85,22 @@ def test_sound_ends_with_the_pictures(tmp_path: Path) -> None:
     assert last_ns is not None
     assert 170 * MS_NS <= last_ns <= 200 * MS_NS
     assert audio_end(rig) == (len(rig.chunks), "end_of_file")
+
+
+@pytest.mark.parametrize("lag_ms", [-100, 100])
+def test_sound_that_lags_leaves_before_the_pictures_that_need_it(tmp_path: Path, lag_ms: int) -> None:
+    clip = media.with_sound(tmp_path / "clip.mkv", media.numbered(6), media.sine(2.0))
+    calibration = CalibrationConfig(sync=str(media.sync_file(tmp_path / "sync.json", lag_ms)))
+
+    def worker(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
+        capture_video.run(msgspec.structs.replace(cfg, calibration=calibration), link, stop)
+
+    with running(worker, tmp_path, CaptureConfig(camera=str(clip), pace="max")) as rig:
+        rig.to_the_end()
+    last_ns = rig.chunks[-1].media_ns
+    assert last_ns is not None
+    further_ns = max(0, lag_ms) * MS_NS
+    assert 170 * MS_NS + further_ns <= last_ns <= 200 * MS_NS + further_ns
 
 
 def test_short_sound_leaves_the_pictures_alone(tmp_path: Path) -> None:

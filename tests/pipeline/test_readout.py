@@ -195,6 +195,10 @@ def test_the_message_says_what_is_known_and_null_for_the_rest() -> None:
     what_if = said(scored(3, readout, concepts, measured, _place(), {0: 1.0}), 0.5, None)
     assert what_if.uncertainty is None, "nobody labelled a picture that does not exist"
     assert there.dropped.stale == 4
+    assert there.calibration is None
+    context = Context(packet, "agcm-live@0123456789ab", "onnxruntime/fp32", None, Drops(), "sync@0123456789ab")
+    adapted = message(NOBODY, context, None, stages_ms, packet.t_send_ns + 5, "2026-01-01T00:00:00Z")
+    assert adapted.calibration == "sync@0123456789ab"
     for verdict, face, status in ((NOBODY, 0, "no_face"), (unsure(2), 2, "low_quality")):
         other = said(verdict, None, None)
         assert (other.face, other.status) == (face, status)

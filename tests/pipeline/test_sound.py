@@ -61,6 +61,17 @@ def test_live_sound_is_joined_by_the_clock_and_never_waited_for() -> None:
         assert sound.level_dbfs(t_ns + 2 * CHUNK_NS) == pytest.approx(-20.0, abs=1e-4)
 
 
+def test_sound_that_lags_belongs_to_an_earlier_picture() -> None:
+    with _ends() as (sender, inbox):
+        sound = Sound(inbox, in_file_time=True, lag_ns=CHUNK_NS)
+        for seq in range(3):
+            _say(sender, seq, now_ns(), (seq + 1) * CHUNK_NS)
+        while not sound.has(3 * CHUNK_NS):
+            pass
+        assert sound.level_dbfs(CHUNK_NS) == pytest.approx(-20.0, abs=1e-4)
+        assert sound.level_dbfs(3 * CHUNK_NS) == pytest.approx(-20.0, abs=1e-4)
+
+
 def test_in_file_time_a_frame_waits_for_its_sound() -> None:
     with _ends() as (sender, inbox):
         sound = Sound(inbox, in_file_time=True)

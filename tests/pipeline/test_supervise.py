@@ -167,6 +167,8 @@ def test_an_endpoint_in_use_is_found_before_anything_starts(endpoint: str, capfd
         (f"capture.camera=file:///{'x' * 300}", "cannot be reached: File name too long"),
         (f"output.record={'x' * 300}", "cannot be reached: File name too long"),
         (f"engine.model={'x' * 300}", "cannot be read: File name too long"),
+        ("calibration.sync=no-such.json", "calibration.sync: cannot read no-such.json"),
+        ("calibration.sync=pyproject.toml", "pyproject.toml is no result of calibration.sync"),
         ("output.bind=here", "cannot bind endpoint 'here'"),
     ],
 )
