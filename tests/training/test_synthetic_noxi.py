@@ -27,7 +27,7 @@ VOICES = ([utterance(0, 6)], [utterance(1, 6)])
 def test_engagement_is_the_sum_of_what_causes_it() -> None:
     for part in talk.session(VOICES, 40.0, seed=3):
         assert len(part.engagement) == 40 * FPS == len(part.samples) // 640
-        left = part.engagement - 0.45 - part.contributions.sum(1)
+        left = part.engagement - talk.START - part.contributions.sum(1)
         assert left.std() < 0.03
         for name, cause, course, share in zip(
             CAUSES, CAUSES.values(), part.courses.T, part.contributions.T, strict=True
@@ -48,7 +48,7 @@ def test_who_speaks_is_heard_and_loud_as_said() -> None:
         high, low = loudness > 0.7, loudness < 0.3
         if high.any() and low.any():
             assert power[spoken][high].mean() > 4 * power[spoken][low].mean()
-        assert part.concepts[spoken, INDEX["AU26"]].mean() > 3 * part.concepts[~spoken, INDEX["AU26"]].mean()
+        assert part.concepts[spoken, INDEX["AU26"]].mean() > 1.5 * part.concepts[~spoken, INDEX["AU26"]].mean()
 
 
 def test_the_same_seed_is_the_same_session() -> None:

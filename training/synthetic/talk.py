@@ -1,6 +1,6 @@
 """Two people who talk, simulated: what each of them shows and says, and an engagement whose causes are known.
 
-Engagement is 0.5 plus weighted courses of concepts, each felt some time later, plus a little noise. So the contribution
+Engagement is 0.4 plus weighted courses of concepts, each felt some time later, plus a little noise. So the contribution
 of every concept at every moment is known, which no recording can offer: a model that is trained on such sessions must
 find these weights again. It is a simulation; nothing follows from it for people.
 """
@@ -23,6 +23,7 @@ F64 = npt.NDArray[np.float64]
 
 FPS: Final = 25
 USUAL_RMS: Final = 0.06
+START: Final = 0.4
 _NOISE: Final = 0.015
 
 
@@ -35,14 +36,14 @@ class Cause:
 
 
 CAUSES: Final[Mapping[str, Cause]] = {
-    "AU12": Cause(0.30, 0.8),
-    "AU1": Cause(0.15, 0.4),
-    "AU4": Cause(-0.20, 0.8),
-    "gaze_down": Cause(-0.25, 0.4),
-    "head_down": Cause(-0.20, 1.2),
-    "speaking": Cause(0.25, 0.8),
-    "loudness": Cause(0.35, 0.4),
-    "silence": Cause(-0.20, 0.8),
+    "AU12": Cause(0.22, 0.8),
+    "AU1": Cause(0.12, 0.4),
+    "AU4": Cause(-0.15, 0.8),
+    "gaze_down": Cause(-0.18, 0.4),
+    "head_down": Cause(-0.15, 1.2),
+    "speaking": Cause(0.18, 0.8),
+    "loudness": Cause(0.25, 0.4),
+    "silence": Cause(-0.15, 0.8),
 }
 """Concepts that count; all others are shown as well and count nothing."""
 HEARD: Final = ("speaking", "loudness", "silence")
@@ -129,7 +130,7 @@ def perform(clips: Sequence[Labelled], spans: Sequence[tuple[int, int]], frames:
         concepts[:, INDEX[name]] = values
     loud = np.sqrt(np.mean(samples.reshape(frames, -1) ** 2, axis=1))
     opening = np.clip(np.convolve(loud, [0.25, 0.5, 0.25], mode="same") / (2 * USUAL_RMS), 0, 1) * speaking
-    concepts[:, INDEX["AU26"]] = 0.5 * opening
+    concepts[:, INDEX["AU26"]] = np.maximum(0.5 * opening, 0.8 * course(frames, rng))  # a mouth opens for much else
     blinks = rng.random(frames) < 1 / (4 * FPS)
     concepts[:, INDEX["AU45"]] = np.convolve(blinks, [0.5, 1.0, 1.0, 0.5], mode="same").clip(0, 1)
     courses = np.stack([(named | heard)[name] for name in CAUSES], axis=1)
@@ -137,7 +138,7 @@ def perform(clips: Sequence[Labelled], spans: Sequence[tuple[int, int]], frames:
         [each.weight * delayed(values, each.lag_s) for each, values in zip(CAUSES.values(), courses.T, strict=True)],
         axis=1,
     )
-    engagement = 0.45 + parts.sum(1) + rng.normal(0, _NOISE, frames)
+    engagement = START + parts.sum(1) + rng.normal(0, _NOISE, frames)
     return Part(
         concepts, samples, courses.astype(np.float32), parts.astype(np.float32),
         engagement.clip(0, 1).astype(np.float32),

@@ -1,10 +1,11 @@
-"""A score that is linear in the taps of every concept, fitted in closed form, one kind of concept after another.
+"""A score that is linear in the taps of every concept, fitted in closed form.
 
     y(t) = base + sum_k contribution_k(t),   contribution_k(t) = sum_{i,j} W_kij (x_kij(t) - mean_kij)
 
-What is seen is fitted first and kept; what is heard is then fitted to what is left (Li & Mahmoud train the visual
-branch first, too). So the score without a microphone is the best that pictures alone give, and a kind of concept that
-is missing contributes exactly 0: its deviation from the mean is. Both fits are ridge regressions on standardised taps.
+Ridge regression on standardised taps; the strength is the one that foretells sessions that are left out best. All kinds
+of concept (branches) are fitted together: if what is seen came first, a mouth that moves would be credited with what
+speech does. Instead there is a head for each set of senses that may be there, so that a microphone that is missing
+contributes exactly 0, and the score without it is the best that pictures alone give.
 """
 
 from __future__ import annotations
@@ -33,19 +34,14 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class TimedHead:
-    """base, and a branch for each kind of concept, in the order of fitting."""
+    """base, and a branch for each kind of concept that it reads."""
 
     base: float
     branches: tuple[Branch, ...]
 
-    def score(self, taps: Sequence[F64 | None]) -> F64:
-        """[T], from the taps of each branch; None for what is missing."""
-        parts = [
-            branch.contributions(each).sum(1) for branch, each in zip(self.branches, taps, strict=True)
-            if each is not None
-        ]  # fmt: skip
-        if not parts:
-            raise ValueError("every branch is missing, so that there is no moment to score")
+    def score(self, taps: Sequence[F64]) -> F64:
+        """[T], from the taps of each branch."""
+        parts = [each.contributions(own).sum(1) for each, own in zip(self.branches, taps, strict=True)]
         return np.asarray(self.base + np.sum(parts, axis=0))
 
 
@@ -56,48 +52,44 @@ class Session:
     taps: tuple[F64, ...]
     label: F64
 
-    def known(self, branch: int) -> tuple[F64, F64]:
-        """Rows of a branch [N, D] and labels [N] where there are labels."""
+    def known(self) -> F64:
+        """Rows of all branches side by side [N, D] where there are labels."""
         rows = ~np.isnan(self.label)
-        return self.taps[branch][rows].reshape(int(rows.sum()), -1), self.label[rows]
+        return np.concatenate([each[rows].reshape(int(rows.sum()), -1) for each in self.taps], axis=1)
 
 
 def fit(sessions: Sequence[Session]) -> TimedHead:
-    """Each branch in turn; its strength is the one that foretells sessions that are left out best. Raises ValueError
-    with fewer than two sessions or no label."""
+    """See the module. Raises ValueError with fewer than two sessions or no label."""
     if len(sessions) < 2:
         raise ValueError("at least two sessions are needed: one has to be left out to choose the strength")
-    residuals = [session.label[~np.isnan(session.label)] for session in sessions]
-    labels = np.concatenate(residuals)
-    if not len(labels):
+    labels = [session.label[~np.isnan(session.label)] for session in sessions]
+    together = np.concatenate(labels)
+    if not len(together):
         raise ValueError("no session has a label")
-    base = float(labels.mean())
-    residuals = [each - base for each in residuals]
-    branches: list[Branch] = []
-    for i in range(len(sessions[0].taps)):
-        rows = [session.known(i)[0] for session in sessions]
-        branch = _branch(rows, residuals, sessions[0].taps[i].shape[1:])
-        branches.append(branch)
-        residuals = [
-            left - branch.contributions(each.reshape(len(each), *branch.mean.shape)).sum(1)
-            for left, each in zip(residuals, rows, strict=True)
-        ]
+    base = float(together.mean())
+    rows = [session.known() for session in sessions]
+    weight, mean = _ridge(rows, [each - base for each in labels])
+    branches, start = [], 0
+    for taps in sessions[0].taps:
+        shape = taps.shape[1:]
+        part = slice(start, start := start + int(np.prod(shape)))
+        branches.append(Branch(weight[part].reshape(shape), mean[part].reshape(shape)))
     return TimedHead(base, tuple(branches))
 
 
-def _branch(rows: Sequence[F64], left: Sequence[F64], shape: tuple[int, ...]) -> Branch:
+def _ridge(rows: Sequence[F64], labels: Sequence[F64]) -> tuple[F64, F64]:
+    """Weights and means [D] of plain columns."""
     everything = np.concatenate(rows)
     mean = everything.mean(0)
     scale = everything.std(0) + 1e-9
     scaled = [(each - mean) / scale for each in rows]
-    grams, sides = [each.T @ each for each in scaled], [x.T @ y for x, y in zip(scaled, left, strict=True)]
+    grams, sides = [each.T @ each for each in scaled], [x.T @ y for x, y in zip(scaled, labels, strict=True)]
     gram, side = np.sum(grams, axis=0), np.sum(sides, axis=0)
     errors = dict.fromkeys(STRENGTHS, 0.0)
-    for own, toward, x, y in zip(grams, sides, scaled, left, strict=True):
+    for own, toward, x, y in zip(grams, sides, scaled, labels, strict=True):
         values, vectors = np.linalg.eigh(gram - own)
         turned, seen = vectors.T @ (side - toward), x @ vectors
         for strength in STRENGTHS:
             errors[strength] += float(((y - seen @ (turned / (values.clip(0) + strength))) ** 2).sum())
     strength = min(STRENGTHS, key=lambda each: errors[each])
-    weight = np.linalg.solve(gram + strength * np.eye(len(gram)), side) / scale
-    return Branch(weight.reshape(shape), mean.reshape(shape))
+    return np.linalg.solve(gram + strength * np.eye(len(gram)), side) / scale, mean

@@ -1,0 +1,135 @@
+"""From sessions to figures: simulated causes are found again, and what is written is what the challenge takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+
+pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+from engines.voice import CONCEPTS as HEARD
+from tests.training.test_voice_speech import utterance
+from training.concepts import NAMES
+from training.synthetic import talk
+from training.timed import noxi, rivals
+from training.timed.streams import Streams, load, save
+
+VOICES = ([utterance(0, 6)], [utterance(1, 6)])
+
+
+def simulated(folder: Path) -> dict[Path, Streams]:
+    """Sessions without pictures and sound, and what perfect eyes and ears would tell of them, a little noisily."""
+    found = {}
+    rng = np.random.default_rng(0)
+    names = [("train", f"{100 + i}") for i in range(5)] + [("val", "007"), ("val", "009")]
+    for seed, (split, name) in enumerate(names):
+        for role, part in zip(noxi_roles(), talk.session(VOICES, 40.0, seed), strict=True):
+            stem = folder / split / name
+            stem.mkdir(parents=True, exist_ok=True)
+            values = "\n".join(f"{value:.6f}" for value in part.engagement)
+            (stem / f"{role}.engagement.annotation.csv").write_text(values + "\n")
+            np.savez(
+                stem / f"{role}.truth.npz", names=np.array(list(talk.CAUSES)), contributions=part.contributions,
+                courses=part.courses,
+            )  # fmt: skip
+            heard = np.zeros((len(part.concepts), len(HEARD)))
+            for cause in talk.HEARD:
+                heard[:, HEARD.index(cause)] = part.courses[:, list(talk.CAUSES).index(cause)]
+            heard += rng.normal(0, 0.05, heard.shape)
+            seen = part.concepts[..., None] + rng.normal(0, 0.05, (*part.concepts.shape, 1))
+            found[stem / role] = Streams(seen, np.ones(len(seen), bool), heard)
+    return found
+
+
+def noxi_roles() -> tuple[str, str]:
+    from training.data.noxi import ROLES
+
+    return ROLES
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> noxi.Outcome:
+    """The whole run on streams that are known, since no picture here is worth looking at."""
+    streams = simulated(tmp_path / "noxi")
+
+    def known(folder: Path, split: str, *_: object) -> list[noxi.Participant]:
+        people = noxi.people(folder, split)
+        return [
+            noxi.Participant(
+                each, streams[each.stem], noxi.read_track(each.file("engagement.annotation.csv")).astype(float)
+            )
+            for each in people
+        ]
+
+    class Named:
+        class manifest:  # stands for an engine's own
+            identity = "known@000000000000"
+
+    monkeypatch.setattr(noxi, "streams_of", known)
+    monkeypatch.setattr(noxi, "_RIVAL_STEPS", 30)
+    (tmp_path / "voice.onnx").write_bytes(b"none")
+    eyes = noxi.Eyes(Named(), Named(), None)  # type: ignore[arg-type]  # nothing is looked at
+    return noxi.run(tmp_path / "noxi", eyes, tmp_path / "voice.onnx", tmp_path / "out", seed=1)
+
+
+def test_causes_are_found_again_and_both_senses_beat_one(told: noxi.Outcome, tmp_path: Path) -> None:
+    figures = {each.way: each.ccc for each in told.figures}
+    assert set(figures) == {f"{way}, {how}" for way in noxi.WAYS for how in ("linear", "GRU", "TCN")}
+    assert figures["V+A, linear"] > 0.8
+    assert figures["V+A, linear"] > max(figures["V, linear"], figures["A, linear"])
+    assert told.simulated
+    assert told.wrong_signs == ()
+    assert told.rank_r is not None
+    assert told.rank_r > 0.6
+    assert {each.concept for each in told.causes} == {*NAMES, *HEARD}
+    true = {each.concept: each for each in told.causes}
+    assert true["AU12"].r > 0.8
+    assert true["AU9"].found < 0.3 * true["AU12"].found, "a decoy counts little"
+    noxi.show(told)
+    paths = sorted((tmp_path / "out" / "predictions").rglob("*.csv"))
+    assert [str(path.relative_to(tmp_path / "out" / "predictions")) for path in paths] == [
+        f"val/{name}/{role}.engagement.prediction.csv" for name in ("007", "009") for role in noxi_roles()
+    ]
+    values = [float(line) for line in paths[0].read_text().splitlines()]
+    assert len(values) == 40 * talk.FPS
+    assert 0 <= min(values) <= max(values) <= 1
+
+
+def test_one_ccc_over_everybody_is_not_the_mean_of_each() -> None:
+    """Who differs only between sessions is right altogether, and wrong within each."""
+    labels = [np.array([0.1, 0.12, np.nan]), np.array([0.8, 0.82, 0.84])]
+    answers = [np.array([0.12, 0.1, 0.5]), np.array([0.84, 0.82, 0.8])]
+    found = noxi.judged("x", answers, labels)
+    assert found.ccc > 0.95
+    assert found.per_session < 0
+
+
+def test_streams_are_kept(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    ours = Streams(rng.random((3, 2, 4)), np.array([True, False, True]), rng.random((3, 9)))
+    save(tmp_path / "a" / "s.npz", ours)
+    again = load(tmp_path / "a" / "s.npz")
+    np.testing.assert_allclose(again.seen, ours.seen, atol=1e-6)
+    np.testing.assert_array_equal(again.found, ours.found)
+
+
+@pytest.mark.parametrize("name", list(rivals.RIVALS))
+def test_a_rival_learns_what_is_late(name: str) -> None:
+    rng = np.random.default_rng(0)
+    series = [np.cumsum(rng.normal(size=(400, 3)), axis=0) / 10 for _ in range(4)]
+    labels = [0.5 + 0.1 * np.concatenate([np.repeat(each[:1, 0], 10), each[:-10, 0]]) for each in series]
+    answer = rivals.fitted(name, series[:3], labels[:3], steps=150, seed=0)
+    assert np.corrcoef(answer(series[3])[50:], labels[3][50:])[0, 1] > 0.8
+    with pytest.raises(ValueError, match="shorter than a window"):
+        rivals.fitted(name, [series[0][:50]], [labels[0][:50]], steps=1, seed=0)
+
+
+def test_a_missing_voice_network_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as stopped:
+        noxi.main(tmp_path, tmp_path / "voice.onnx", tmp_path / "out")
+    assert stopped.value.exit_code == 2
+    assert "voice network not found" in capsys.readouterr().err

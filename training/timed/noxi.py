@@ -1,0 +1,260 @@
+"""NoXi / MultiMediate end to end: `python -m training.timed.noxi FOLDER --voice voice.onnx --out DIR`.
+
+FOLDER is NoXi's official layout (or what training.synthetic.noxi simulates in it). Every participant is seen and heard
+once; timed heads are then fitted on the training sessions from what is seen (V), heard (A) and both (V+A), and measured
+on the validation sessions by the challenge's figure: one CCC over all frames of all sessions and roles together, with
+variances of the population. CCC per session is a diagnostic. A GRU and a TCN on the same streams say what it costs that
+the head is linear. Predictions are written one value a line, as the challenge takes them.
+
+Where `truth.npz` files are beside the videos (simulation), what the head says a concept contributed is compared with
+what it did contribute.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from engines.backend_onnxruntime import OnnxRuntimeEngine
+from engines.base import EngineError
+from engines.spec import ManifestError, load_model_file
+from engines.voice import CONCEPTS as HEARD
+from training.concepts import NAMES
+from training.data.noxi import LABEL_HZ, Person, people, read_track
+from training.data.pictures import DataError
+from training.data.writing import replaced
+from training.evaluate import model_at, parts_of
+from training.metrics import ccc, pearson
+from training.timed.head import Session, TimedHead, fit
+from training.timed.memory import Memory
+from training.timed.rivals import RIVALS, fitted
+from training.timed.streams import Eyes, Streams, hear, load, save, see
+
+F64 = npt.NDArray[np.float64]
+WAYS: Mapping[str, tuple[int, ...]] = {"V": (0,), "A": (1,), "V+A": (0, 1)}
+MEMORY = Memory(taps=5, constant_s=0.5, rate_hz=LABEL_HZ)
+_RIVAL_STEPS = 600
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """ccc: the challenge's, over all validation frames; per_session: the mean of each participant's own."""
+
+    way: str
+    ccc: float
+    per_session: float
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """A concept in simulated sessions: standard deviation of its true and of its found contribution on validation
+    sessions, and their correlation over time; NaN where it truly contributes nothing."""
+
+    concept: str
+    true: float
+    found: float
+    r: float
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """simulated: the sessions were made by training.synthetic.noxi. rank_r: Spearman correlation of true and found
+    sizes over all concepts; wrong_signs: causes whose found contribution runs against the true one."""
+
+    model: str
+    simulated: bool
+    frames: int
+    figures: tuple[Figures, ...]
+    causes: tuple[Cause, ...] = ()
+    rank_r: float | None = None
+    wrong_signs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """Somebody with what was seen and heard of them, and the labels of these frames [T]."""
+
+    person: Person
+    streams: Streams
+    label: F64
+
+
+def recorded(person: Person) -> Path:
+    """The file with a person's voice: NAME.audio.wav, or else the video's own sound."""
+    sound = person.file("audio.wav")
+    return sound if sound.is_file() else person.file("video.mp4")
+
+
+def streams_of(folder: Path, split: str, eyes: Eyes, voice: Path, cache: Path) -> list[Participant]:
+    """Everybody in a split. What was seen and heard before is read from `cache`. Raises DataError naming a file."""
+    found = []
+    for person in track(people(folder, split), description=f"NoXi {split}"):
+        label = read_track(person.file("engagement.annotation.csv")).astype(np.float64)
+        kept = cache / split / person.session / f"{person.role}.npz"
+        if not kept.is_file():
+            seen, faces = see(person.file("video.mp4"), eyes, LABEL_HZ)
+            save(kept, Streams(seen, faces, hear(recorded(person), voice, len(seen), LABEL_HZ)))
+        streams = load(kept)
+        count = min(len(label), len(streams.found))
+        cut = Streams(streams.seen[:count], streams.found[:count], streams.heard[:count])
+        found.append(Participant(person, cut, label[:count]))
+    return found
+
+
+def sessions(parts: Sequence[Participant], usual: tuple[F64, F64]) -> list[Session]:
+    """Taps of everybody; before its start a session was as usual."""
+    found = []
+    for part in parts:
+        taps = []
+        for values, mean in zip((part.streams.seen, part.streams.heard[..., None]), usual, strict=True):
+            flat = MEMORY.run(values.reshape(len(values), -1), mean.ravel())
+            taps.append(flat.reshape(*values.shape, -1))
+        found.append(Session(tuple(taps), part.label))
+    return found
+
+
+def usual_of(parts: Sequence[Participant]) -> tuple[F64, F64]:
+    """Means of what is seen [K, 1 + O] and heard [V, 1]."""
+    seen = np.concatenate([part.streams.seen for part in parts]).mean(0)
+    heard = np.concatenate([part.streams.heard for part in parts]).mean(0)
+    return seen, heard[:, None]
+
+
+def judged(way: str, answers: Sequence[F64], labels: Sequence[F64]) -> Figures:
+    """The challenge's figure and the diagnostic; frames without a label do not count."""
+    known = [~np.isnan(label) for label in labels]
+    pairs = [(answer[rows], label[rows]) for answer, label, rows in zip(answers, labels, known, strict=True)]
+    together = tuple(np.concatenate(side) for side in zip(*pairs, strict=True))
+    own = [ccc(answer, label) for answer, label in pairs if len(label) > 1]
+    return Figures(way, ccc(together[0], together[1]), float(np.nanmean(own)))
+
+
+def only(parts: Sequence[Session], rows: tuple[int, ...]) -> list[Session]:
+    """The sessions with some of their branches."""
+    return [Session(tuple(each.taps[i] for i in rows), each.label) for each in parts]
+
+
+def columns(part: Participant, rows: tuple[int, ...]) -> F64:
+    """What a rival reads of somebody [T, D]."""
+    sides = (part.streams.seen.reshape(len(part.label), -1), part.streams.heard)
+    return np.concatenate([sides[i] for i in rows], axis=1)
+
+
+def causes_of(head: TimedHead, valid: Sequence[Session], parts: Sequence[Participant]) -> tuple[Cause, ...]:
+    """True against found contributions, of every concept; () where nobody knows the truth."""
+    files = [part.person.file("truth.npz") for part in parts]
+    if not all(file.is_file() for file in files):
+        return ()
+    true: dict[str, list[F64]] = {}
+    for file, part in zip(files, parts, strict=True):
+        with np.load(file, allow_pickle=False) as truth:
+            for name, values in zip(truth["names"].tolist(), truth["contributions"].T, strict=True):
+                true.setdefault(str(name), []).append(values[: len(part.label)].astype(np.float64))
+    found: dict[str, F64] = {}
+    for i, names in enumerate((NAMES, HEARD)):
+        shares = np.concatenate([head.branches[i].contributions(each.taps[i]) for each in valid])
+        found |= dict(zip(names, shares.T, strict=True))
+    listed = []
+    for name, ours in found.items():
+        theirs = np.concatenate(true[name]) if name in true else np.zeros(len(ours))
+        r = pearson(ours, theirs) if name in true else float("nan")
+        listed.append(Cause(name, float(theirs.std()), float(ours.std()), r))
+    return tuple(listed)
+
+
+def run(folder: Path, eyes: Eyes, voice: Path, out: Path, seed: int) -> Outcome:
+    """Fit, measure, and write the predictions of the head that sees and hears. Raises DataError."""
+    if not voice.is_file():
+        raise DataError(f"voice network not found: {voice}; training.voice makes it")
+    heard_by = hashlib.sha256(voice.read_bytes()).hexdigest()[:12]
+    cache = out / "streams" / f"{eyes.model.manifest.identity}-{heard_by}"
+    train, valid = (streams_of(folder, split, eyes, voice, cache) for split in ("train", "valid"))
+    usual = usual_of(train)
+    learnt, held = sessions(train, usual), sessions(valid, usual)
+    labels = [each.label for each in held]
+    figures, heads = [], {}
+    for way, rows in WAYS.items():
+        try:
+            heads[way] = fit(only(learnt, rows))
+        except ValueError as error:
+            raise DataError(f"{folder}: {error}") from error
+        answers = [heads[way].score(each.taps) for each in only(held, rows)]
+        figures.append(judged(f"{way}, linear", answers, labels))
+    predict(out, valid, answers)
+    for name in RIVALS:
+        for way, rows in track(WAYS.items(), description=name):
+            rival = fitted(
+                name, [columns(each, rows) for each in train], [each.label for each in train], _RIVAL_STEPS, seed
+            )
+            figures.append(judged(f"{way}, {name}", [rival(columns(each, rows)) for each in valid], labels))
+    causes = causes_of(heads["V+A"], held, valid)
+    sizes = np.array([(each.true, each.found) for each in causes])
+    return Outcome(
+        eyes.model.manifest.identity, bool(causes), sum(len(label) for label in labels), tuple(figures), causes,
+        float(spearmanr(sizes[:, 0], sizes[:, 1]).statistic) if causes else None,
+        tuple(each.concept for each in causes if each.r < 0),
+    )  # fmt: skip
+
+
+def predict(out: Path, parts: Sequence[Participant], answers: Sequence[F64]) -> None:
+    """OUT/predictions/val/SESSION/ROLE.engagement.prediction.csv, one value in [0, 1] a line."""
+    for part, answer in zip(parts, answers, strict=True):
+        person = part.person
+        path = out / "predictions" / "val" / person.session / f"{person.role}.engagement.prediction.csv"
+        with replaced(path) as partial:
+            partial.write_text("".join(f"{value:.6f}\n" for value in answer.clip(0, 1)), encoding="utf-8")
+
+
+def show(outcome: Outcome) -> None:
+    """Print the figures as tables."""
+    title = "engagement" + (", SIMULATED sessions: nothing follows from it for people" if outcome.simulated else "")
+    table = Table(title=title)
+    for column in ("from", "CCC over all frames", "mean CCC of a session"):
+        table.add_column(column)
+    for each in outcome.figures:
+        table.add_row(each.way, f"{each.ccc:.3f}", f"{each.per_session:.3f}")
+    Console().print(table)
+    if not outcome.causes:
+        return
+    table = Table(title=f"contributions: rank correlation {outcome.rank_r:.2f}")
+    for column in ("concept", "true", "found", "r"):
+        table.add_column(column)
+    for cause in sorted(outcome.causes, key=lambda cause: -cause.true):
+        table.add_row(cause.concept, f"{cause.true:.3f}", f"{cause.found:.3f}", f"{cause.r:.2f}")
+    Console().print(table)
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="NoXi in its official layout, or simulated")],
+    voice: Annotated[Path, typer.Option(help="exported voice network")],
+    out: Annotated[Path, typer.Option(help="folder for predictions, figures and what was seen and heard")],
+    model: Annotated[str, typer.Option(help="a folder under models/, or a path with a / in it")] = "agcm-live",
+    json: Annotated[Path | None, typer.Option(help="also write the figures here")] = None,
+    seed: Annotated[int, typer.Option(help="of the rivals")] = 1,
+) -> None:
+    """Engagement over time from faces and voices: V, A and V+A, and what linearity costs."""
+    try:
+        file = model_at(model)
+        crop, _ = parts_of(file.manifest)
+        eyes = Eyes(OnnxRuntimeEngine(load_model_file("centerface"), threads=1), OnnxRuntimeEngine(file), crop)
+        outcome = run(folder, eyes, voice, out, seed)
+        show(outcome)
+        if json is not None:
+            with replaced(json) as partial:
+                partial.write_bytes(msgspec.json.format(msgspec.json.encode(outcome), indent=1) + b"\n")
+    except (DataError, ManifestError, EngineError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+if __name__ == "__main__":
+    typer.run(main)
