@@ -59,7 +59,8 @@ _SPEECH = _Demands(least=0.3, next_share=0.9, agreeing=0.9, apart_ms=150.0, spre
 def clap_lag(sound: Series, motion: Series) -> Lag:
     """From claps: the onset of a sound against the end of a motion.
 
-    sound: loudness. motion: mean difference of each picture to the one before, at the time of the later one.
+    sound: loudness. motion: mean difference of each picture to the one before, at the time of the later one. Hands must
+    stay together for a moment: those that fly apart as fast as they came end their motion later, at the turn.
     Raises SyncError if there are fewer than FEWEST_CLAPS, nothing moves, or no lag stands out.
     """
     if not np.isfinite(motion.values).all():
@@ -144,7 +145,9 @@ def _settle(curves: Floats, scale: float, step_s: float, demands: _Demands) -> L
     inner = np.flatnonzero((total[1:-1] > total[:-2]) & (total[1:-1] >= total[2:])) + 1
     others = [total[at] for at in inner if abs(LAGS_MS[at] - LAGS_MS[top]) > demands.apart_ms]
     if others and max(others) > demands.next_share * total[top]:
-        raise SyncError("more than one lag fits: vary the time from one clap to the next, or record for longer")
+        raise SyncError(
+            "more than one lag fits: make the events uneven and record more of them; hands stay together after a clap"
+        )
     draws = np.random.default_rng(0).multinomial(events, np.full(events, 1 / events), _DRAWS)
     drawn_ms = np.array([_peak_ms(each) for each in draws @ curves])
     near = np.abs(drawn_ms - LAGS_MS[top]) <= demands.apart_ms

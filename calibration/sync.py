@@ -33,7 +33,8 @@ MISTAKE = 2
 HELP = """Measures how much later the sound of a recording comes than its pictures, with the uncertainty.
 
 \b
-clap    hands or a clapperboard that meet in front of the camera; three times at least, five are better
+clap    hands that meet in front of the camera and stay together for half a second, or a clapperboard;
+        three times at least, five are better, at uneven distances
 speech  somebody who speaks to the camera, three seconds at least, ten are better; rougher than clap
 
 \b

@@ -61,6 +61,7 @@ def test_claps_that_are_not_those_that_are_seen_are_refused() -> None:
         except SyncError:
             continue
         accepted += 1
+    print(f"other claps taken for those in the picture: {accepted} of 40")
     assert accepted <= 2
 
 

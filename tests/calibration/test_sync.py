@@ -35,6 +35,7 @@ def sync(*arguments: str | Path) -> tuple[int, list[str], str]:
 @pytest.mark.parametrize("lag_ms", LAGS_MS)
 def test_the_lag_of_claps_in_a_file(tmp_path: Path, lag_ms: int, fps: int) -> None:
     found = measure(clap_clip(tmp_path / "claps.mp4", lag_ms, fps), "clap")
+    print(f"claps, {fps} pictures a second, {lag_ms:+d} ms: found {found.lag_ms:+.1f} ± {found.uncertainty_ms:.1f}")
     assert abs(found.lag_ms - lag_ms) <= 15
 
 
@@ -52,6 +53,7 @@ def test_the_lag_of_speech_in_a_file(tmp_path: Path, lag_ms: int, mouth: Series)
     clip = moved(DEMO, tmp_path / "talk.mp4", lag_ms)
     times_s = np.array([each.time_s for each in pictures(clip, lambda _: None, small=True)])
     found = speech_lag(sound_of(clip), Series(times_s, mouth.values))
+    print(f"speech, {lag_ms:+d} ms: found {found.lag_ms:+.1f} ± {found.uncertainty_ms:.1f}")
     assert abs(found.lag_ms - lag_ms) <= 40
     assert found.uncertainty_ms <= 40
 

@@ -212,3 +212,24 @@ def test_chunks_of_a_device(rate_hz: int) -> None:
     np.testing.assert_allclose(total[200:], tone(len(total))[200:], atol=2e-3)
     # The time of a chunk is the time of its first sample, give or take what the callbacks jitter.
     np.testing.assert_allclose([each.t_ns for each in heard], np.arange(len(heard)) * 20 * MS_NS, atol=MS_NS)
+
+
+@pytest.mark.parametrize("ppm", [-100.0, 100.0])
+def test_chunks_of_a_device_whose_clock_is_off_and_whose_callbacks_are_late(ppm: float) -> None:
+    t_ns, rng = 0, np.random.default_rng(2)
+    tap = Tap(RATE_HZ, lambda: t_ns)
+    chunker = Chunker(tap, RATE_HZ)
+    block, silence = RATE_HZ // 100, np.zeros((RATE_HZ // 100, 1), np.float32)
+    status = types.SimpleNamespace(input_overflow=False)
+    time = types.SimpleNamespace(inputBufferAdcTime=0.0, currentTime=100.0)  # a device that does not know its delay
+    period_s = 0.01 / (1 + ppm / 1e6)
+    times_ns = []
+    for number in range(180 * 100):
+        late_s = 0.005 * rng.random() + 0.05 * (rng.random() < 0.01)
+        t_ns = round(((number + 1) * period_s + late_s) * 1e9)
+        tap(silence, block, time, status)
+        times_ns += [each.t_ns for each in chunker.take()]
+    off_ns = np.array(times_ns) - np.arange(len(times_ns)) * 2 * period_s * 1e9
+    # The usual lateness of 2.5 ms is no drift; it is a part of what calibration.sync measures.
+    assert np.abs(off_ns[60 * 50 :] - 2.5 * MS_NS).max() <= 2 * MS_NS
+    assert (np.diff(times_ns) > 0).all()
