@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 
 import onnxruntime
 import torch
+import typer
 
 from training.voice.frontend import HOP
 from training.voice.model import BIN_ST, COLUMNS, PITCH_BINS, Spoken, VoiceNet, pitch_st
@@ -81,3 +82,22 @@ def test_the_exported_file_hears_the_same(spoken: Spoken, sound: torch.Tensor, t
     with torch.no_grad():
         whole, _ = spoken(sound[:1], silence(spoken, 1))
     np.testing.assert_allclose(np.concatenate(parts, axis=1), whole.numpy(), atol=2e-3, rtol=1e-3)
+
+
+def test_the_command_writes_the_file_or_nothing(
+    spoken: Spoken, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.voice import export
+
+    torch.save(spoken.network.state_dict(), tmp_path / "weights.pt")
+    export.main(tmp_path / "weights.pt", tmp_path / "voice.onnx")
+    assert "ONNX Runtime and torch differ by" in capsys.readouterr().out
+    (tmp_path / "voice.onnx").unlink()
+    torch.save({"other": torch.zeros(1)}, tmp_path / "other.pt")
+    monkeypatch.setattr(export, "TOLERANCE", 0.0)
+    for name, words in (("none", "weights not found"), ("other", "no weights of the voice"), ("weights", "differ by")):
+        with pytest.raises(typer.Exit) as stopped:
+            export.main(tmp_path / f"{name}.pt", tmp_path / "voice.onnx")
+        assert stopped.value.exit_code == 2
+        assert words in capsys.readouterr().err
+        assert not (tmp_path / "voice.onnx").exists()
