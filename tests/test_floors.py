@@ -29,7 +29,7 @@ ROOMS = {
     "pipeline": ("",),
     "calibration": ("",),
     "engines": ("",),
-    "training": ("", "train", "teacher"),
+    "training": ("", "train", "teacher", "speech"),
     "benchmarks": ("", "dev"),
     "docs": ("", "dev"),
     "tests": ("", "dev", "train"),
