@@ -28,7 +28,7 @@ def test_numbers_are_averaged_and_counts_are_the_second_s(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("other", [{"w": torch.zeros(3)}, {"w": torch.zeros(2), "v": torch.zeros(1)}])
 def test_different_networks_are_refused(other: dict[str, torch.Tensor]) -> None:
-    with pytest.raises(ExperimentError, match="differ in [vw]"):
+    with pytest.raises(ExperimentError, match=r"differ in [vw]"):
         average.average({"w": torch.zeros(2)}, other, 0.5)
 
 
