@@ -10,7 +10,8 @@ pytest.importorskip("torch")
 
 import torch
 
-from training.voice.frontend import HOP, PITCH_HZ, RATE_HZ, TAIL, Features, FrontEnd, k_weights, mel_bands, mel_of
+from engines.voice import HOP, RATE_HZ
+from training.voice.frontend import PITCH_HZ, TAIL, Features, FrontEnd, k_weights, mel_bands, mel_of
 
 F32 = npt.NDArray[np.float32]
 

@@ -13,7 +13,7 @@ import onnxruntime
 import torch
 import typer
 
-from training.voice.frontend import HOP
+from engines.voice import HOP
 from training.voice.model import BIN_ST, COLUMNS, PITCH_BINS, Spoken, VoiceNet, pitch_st
 
 

@@ -14,9 +14,9 @@ pytest.importorskip("sklearn")
 
 import torch
 
+from engines.voice import HOP, RATE_HZ
 from training.data.pictures import DataError
 from training.voice import compose, teachers
-from training.voice.frontend import HOP, RATE_HZ
 from training.voice.model import VoiceNet
 from training.voice.speech import Clip, Labelled, decode, find_clips, load, save
 from training.voice.train import batch, loss_of, measure, peaks, scenes, train

@@ -20,6 +20,7 @@ import numpy as np
 import typer
 from rich.progress import track
 
+from engines.voice import RATE_HZ
 from training.concepts import NAMES, PITCH_FULL_DEG, YAW_FULL_DEG
 from training.data.noxi import ROLES, VALID_SESSIONS
 from training.data.pictures import DataError
@@ -27,7 +28,6 @@ from training.data.writing import replaced
 from training.synthetic import ict, look, sample, scene, talk
 from training.synthetic.talk import CAUSES, FPS, Part
 from training.voice.compose import by_voice
-from training.voice.frontend import RATE_HZ
 from training.voice.speech import load
 
 SIZE_PX: Final = 192

@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from engines.voice import HOP, RATE_HZ
 from training.concepts import INDEX, NAMES
-from training.voice.frontend import HOP, RATE_HZ
 from training.voice.speech import Labelled
 
 F32 = npt.NDArray[np.float32]

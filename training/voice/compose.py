@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from training.voice.frontend import HOP, RATE_HZ
+from engines.voice import HOP, RATE_HZ
 from training.voice.speech import Labelled
 from training.voice.teachers import SEEN_STEPS
 

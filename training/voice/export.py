@@ -11,13 +11,13 @@ import onnxruntime
 import torch
 import typer
 
+from engines.voice import HOP
 from training.data.pictures import DataError
 from training.data.writing import replaced
 from training.experiment import ExperimentError
 from training.graphs import GraphError, graph_of
 from training.run import load_weights
 from training.voice.compose import noise, vowel
-from training.voice.frontend import HOP
 from training.voice.model import Spoken, VoiceNet
 
 TOLERANCE = 1e-2

@@ -22,11 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engines.voice import HOP, RATE_HZ
+
 F64 = npt.NDArray[np.float64]
 
-RATE_HZ = 16_000
-HOP = 160
-"""Samples of a step."""
 LONG, SHORT = 1024, 512
 TAIL = LONG - HOP
 """Samples before a step that it sees."""

@@ -8,19 +8,22 @@ Everything that is carried from call to call is one tensor, `memory`.
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engines.voice import Step
 from training.voice.frontend import LAGS, MELS, PITCH_HZ, TAIL, Features, FrontEnd
 
-COLUMNS: Final = ("speaking", "voiced", "pitch_st", "syllable", "loud_db", "hnr_db", "alpha_db", "peak", "clipped")
+COLUMNS: Final = Step._fields
 """What is said of every step. speaking, voiced, syllable: probabilities; pitch_st: semitones above 60 Hz, meant where
 it is voiced; the rest: see Features."""
-PITCH_BINS: Final = 74
 BIN_ST: Final = 0.5
+PITCH_BINS: Final = math.ceil(12 * math.log2(PITCH_HZ[1] / PITCH_HZ[0]) / BIN_ST)
+"""Over all pitches of voices."""
 WIDTH: Final = 64
 KERNEL: Final = 5
 DILATIONS: Final = (1, 2, 4, 8, 16)
@@ -138,6 +141,3 @@ class Spoken(nn.Module):
             f.loud_db, f.hnr_db, f.alpha_db, f.peak, f.clipped,
         )  # fmt: skip
         return torch.stack(columns, dim=2), kept
-
-
-assert PITCH_BINS * BIN_ST >= 36.5 and PITCH_HZ == (60.0, 500.0)  # the bins cover the lags of voices

@@ -14,9 +14,9 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from engines.voice import HOP, RATE_HZ
 from training.data.pictures import DataError, open_npz
 from training.data.writing import replaced
-from training.voice.frontend import HOP, RATE_HZ
 
 F32 = npt.NDArray[np.float32]
 ENDINGS = frozenset((".g722", ".wav", ".flac", ".ogg", ".mp3", ".opus", ".m4a"))

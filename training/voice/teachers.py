@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from engines.voice import HOP, RATE_HZ
 from training.data.pictures import DataError
-from training.voice.frontend import HOP, LONG, PITCH_HZ, RATE_HZ
+from training.voice.frontend import LONG, PITCH_HZ
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
