@@ -173,5 +173,5 @@ def said(found: Sequence[Hiding]) -> tuple[str, ...]:
                 verb = "beats" if better else "loses to" if worse else "does not clearly beat"
                 both = f"takes {control.fall.text()}, by the own map {control.own_fall.text()} in the same cases"
                 share = control.beaten.percent()
-                parts.append(f"Hiding by {name} {both}: the own map {verb} it, and takes more in {share} of them.")
+                parts.append(f"{whose} by {name} {both}: the own map {verb} it, and takes more in {share} of them.")
     return tuple(parts)

@@ -71,7 +71,7 @@ def _figures(model: str, rows: F64, names: Sequence[str]) -> Iterable[Pointing]:
 def said(found: Sequence[Pointing]) -> tuple[str, ...]:
     """What came out."""
     parts = []
-    models = {each.model for each in found}
+    models = list(dict.fromkeys(each.model for each in found))
     for each in found:
         if each.concept == "all":
             whose = f"{each.model}: the" if len(models) > 1 else "The"
@@ -80,7 +80,8 @@ def said(found: Sequence[Pointing]) -> tuple[str, ...]:
                 f"(a fixed landmark region: {100 * each.region:.0f} %, anywhere in the crop: "
                 f"{100 * each.chance:.0f} %)."
             )
-    worst = sorted((each for each in found if each.concept != "all"), key=lambda each: each.hit.value)[:3]
-    if worst:
-        parts.append("Lowest: " + ", ".join(f"{each.concept} {100 * each.hit.value:.0f} %" for each in worst) + ".")
+    own = [each for each in found if each.concept != "all" and each.model == models[0]]
+    if worst := sorted(own, key=lambda each: each.hit.value)[:3]:
+        whose = f"{models[0]}, lowest: " if len(models) > 1 else "Lowest: "
+        parts.append(whose + ", ".join(f"{each.concept} {100 * each.hit.value:.0f} %" for each in worst) + ".")
     return tuple(parts)
