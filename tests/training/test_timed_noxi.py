@@ -10,14 +10,25 @@ import typer
 
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
+pytest.importorskip("numba")
 
+from engines.backend_onnxruntime import OnnxRuntimeEngine
+from engines.concept import read
+from engines.preprocess import to_tensor
+from engines.spec import load_model_file
 from engines.voice import CONCEPTS as HEARD
 from tests.training.test_voice_speech import utterance
 from training.concepts import NAMES
+from training.evaluate import parts_of
 from training.synthetic import talk
-from training.timed import noxi, rivals
+from training.synthetic.noxi import Job, make
+from training.timed import noxi, rivals, streams
 from training.timed.streams import Streams, load, save
+from training.voice.export import write as write_voice
+from training.voice.model import Spoken, VoiceNet
+from training.voice.speech import save as save_speech
 
+ICT_PATH = Path(__file__).parents[2].parent / "shared" / "data" / "ict_facekit_light.npz"
 VOICES = ([utterance(0, 6)], [utterance(1, 6)])
 
 
@@ -54,13 +65,13 @@ def noxi_roles() -> tuple[str, str]:
 @pytest.fixture
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> noxi.Outcome:
     """The whole run on streams that are known, since no picture here is worth looking at."""
-    streams = simulated(tmp_path / "noxi")
+    told_of = simulated(tmp_path / "noxi")
 
     def known(folder: Path, split: str, *_: object) -> list[noxi.Participant]:
         people = noxi.people(folder, split)
         return [
             noxi.Participant(
-                each, streams[each.stem], noxi.read_track(each.file("engagement.annotation.csv")).astype(float)
+                each, told_of[each.stem], noxi.read_track(each.file("engagement.annotation.csv")).astype(float)
             )
             for each in people
         ]
@@ -133,3 +144,28 @@ def test_a_missing_voice_network_is_one_line(tmp_path: Path, capsys: pytest.Capt
         noxi.main(tmp_path, tmp_path / "voice.onnx", tmp_path / "out")
     assert stopped.value.exit_code == 2
     assert "voice network not found" in capsys.readouterr().err
+
+
+@pytest.mark.shared
+def test_a_session_is_seen_and_heard_by_the_shipped_model(tmp_path: Path) -> None:
+    """Rendered faces and a voice, through the detector and the model that ship, and a voice network as it is born."""
+    if not ICT_PATH.exists():
+        pytest.skip("the ICT-FaceKit model is not beside the checkout")
+    save_speech(tmp_path / "speech.npz", [*VOICES[0], *VOICES[1]])
+    make(Job(ICT_PATH, tmp_path / "speech.npz", tmp_path / "sim", "val", "007", 1.0, 5))
+    write_voice(Spoken(VoiceNet().eval()), tmp_path / "voice.onnx")
+    file = load_model_file("agcm-live")
+    crop, heads = parts_of(file.manifest)
+    eyes = noxi.Eyes(OnnxRuntimeEngine(load_model_file("centerface")), OnnxRuntimeEngine(file), crop)
+    parts = noxi.streams_of(tmp_path / "sim", "valid", eyes, tmp_path / "voice.onnx", tmp_path / "cache")
+    assert [part.person.role for part in parts] == list(noxi_roles())
+    for part in parts:
+        assert part.streams.seen.shape == (talk.FPS, len(NAMES), 1 + len(heads.base))
+        assert part.streams.heard.shape == (talk.FPS, len(HEARD))
+        assert part.streams.found.mean() > 0.8
+    crops = np.random.default_rng(0).integers(0, 256, (3, crop.size_px, crop.size_px), np.uint8)
+    shares = streams.shares(eyes, crops)[:, :, 1].sum(1) - np.sum([row[0] for row in heads.mean]) + heads.base[0]
+    scores = [each.score for each in read(eyes.model.infer({"crop": to_tensor(crops, crop)}), heads)]
+    np.testing.assert_allclose(shares, scores, atol=1e-6, err_msg="W . c of the score adds up to the live score")
+    again = noxi.streams_of(tmp_path / "sim", "valid", eyes, Path("gone.onnx"), tmp_path / "cache")
+    np.testing.assert_array_equal(again[0].streams.seen, parts[0].streams.seen)

@@ -82,11 +82,15 @@ def score_loss(score: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     if int(known.sum()) < 2:
         return score.sum() * 0.0
     y, t, w = score[known], target[known], weights[known] / weights[known].sum()
-    error = (w * (y - t) ** 2).sum()
+    return (w * (y - t) ** 2).sum() * 4.0 + 0.25 * (1 - concordance(y, t, w))
+
+
+def concordance(y: Tensor, t: Tensor, w: Tensor) -> Tensor:
+    """CCC (Lin 1989) of answers and labels [N] with weights [N] that sum to 1."""
     mean_y, mean_t = (w * y).sum(), (w * t).sum()
     covariance = (w * (y - mean_y) * (t - mean_t)).sum()
     spread = (w * (y - mean_y) ** 2).sum() + (w * (t - mean_t) ** 2).sum() + (mean_y - mean_t) ** 2
-    return error * 4.0 + 0.25 * (1 - 2 * covariance / spread.clamp_min(1e-6))
+    return 2 * covariance / spread.clamp_min(1e-6)
 
 
 def expression_maps(regions: Tensor) -> Tensor:

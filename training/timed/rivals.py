@@ -13,6 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from training.agcm.losses import concordance
+
 F64 = npt.NDArray[np.float64]
 
 WINDOW = 96
@@ -61,9 +63,7 @@ def loss_of(said: Tensor, label: Tensor) -> Tensor:
     """Squared error plus 1 - CCC (Lin 1989) over all frames of a batch that have a label."""
     known = ~label.isnan()
     y, t = said[known], label[known]
-    covariance = ((y - y.mean()) * (t - t.mean())).mean()
-    ccc = 2 * covariance / (y.var(correction=0) + t.var(correction=0) + (y.mean() - t.mean()) ** 2).clamp_min(1e-6)
-    return ((y - t) ** 2).mean() + 1 - ccc
+    return ((y - t) ** 2).mean() + 1 - concordance(y, t, torch.full_like(y, 1 / len(y)))
 
 
 def windows(series: Sequence[F64], labels: Sequence[F64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -56,12 +56,13 @@ def see(path: Path, eyes: Eyes, rate_hz: float) -> tuple[F64, npt.NDArray[np.boo
     if not found.any():
         raise DataError(f"{path}: no face in any of its {len(found)} frames")
     crops = np.stack([crop for crop, face in cuts if face])
-    parts = [_shares(eyes, crops[start : start + _BATCH]) for start in range(0, len(crops), _BATCH)]
+    parts = [shares(eyes, crops[start : start + _BATCH]) for start in range(0, len(crops), _BATCH)]
     newest = np.maximum.accumulate(np.where(found, np.cumsum(found) - 1, 0))
     return np.concatenate(parts)[newest], found
 
 
-def _shares(eyes: Eyes, crops: npt.NDArray[np.uint8]) -> F64:
+def shares(eyes: Eyes, crops: npt.NDArray[np.uint8]) -> F64:
+    """What is kept of crops [N, S, S]: [N, K, 1 + O], see Streams."""
     said = eyes.model.infer({"crop": to_tensor(crops, eyes.crop)})
     p = said["activation"].astype(np.float64)[..., None]
     return np.concatenate([p, p * said["active"] + (1 - p) * said["inactive"]], axis=2)
