@@ -111,8 +111,27 @@ class HeadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"heads.interval.spread: needs {len(self.mean)} weights of each kind, one per concept")
 
 
+class HearingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a model hears beside what it sees.
+
+    model, sha256: the folder of its voice network beside its own, and the digest of that network's file.
+    source: whether the weights were learnt from labels, or are a prior that somebody fixed.
+    weight, mean: voice concept v adds weight_v (activation_v - mean_v) to the score; one of each per concept.
+    """
+
+    model: str
+    sha256: str
+    source: Literal["learned", "prior"]
+    weight: tuple[float, ...]
+    mean: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.weight) != len(self.mean):
+            raise ValueError("hearing: needs a weight and a mean for every voice concept")
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything needed to run a model.onnx and to name what it says."""
+    """Everything needed to run a model.onnx and to name what it says. file: may lie in the folder of another model."""
 
     name: str
     file: str
@@ -122,6 +141,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     crop: CropSpec | None = None
     concepts: tuple[ConceptSpec, ...] = ()
     heads: HeadSpec | None = None
+    hearing: HearingSpec | None = None
 
     def __post_init__(self) -> None:
         if self.heads is not None and len(self.heads.mean) != len(self.concepts):
@@ -129,8 +149,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def identity(self) -> str:
-        """Name and first twelve digits of the file's sha256, as printed in every result."""
-        return f"{self.name}@{self.sha256[:12]}"
+        """Name and first twelve digits of the file's sha256, as printed in every result; where the model also hears,
+        of both files and the weights between them."""
+        if self.hearing is None:
+            return f"{self.name}@{self.sha256[:12]}"
+        both = self.sha256.encode() + msgspec.json.encode(self.hearing)
+        return f"{self.name}@{hashlib.sha256(both).hexdigest()[:12]}"
 
 
 class ModelFile(msgspec.Struct, frozen=True):
@@ -173,3 +197,22 @@ def _load_model_file(name: str, models_dir: Path) -> ModelFile:
             f"expected {manifest.sha256[:12]}…); restore the folder or export the model again"
         )
     return ModelFile(path, manifest)
+
+
+def load_voice_file(model: ModelFile, models_dir: Path = MODELS_DIR) -> ModelFile | None:
+    """The voice network of a model that hears, checked; None for one that only sees. Raises ManifestError."""
+    hearing = model.manifest.hearing
+    if hearing is None:
+        return None
+    voice = load_model_file(hearing.model, models_dir)
+    if voice.manifest.sha256 != hearing.sha256:
+        raise ManifestError(
+            f"model {model.manifest.name!r} was made with another {hearing.model} (sha256 {hearing.sha256[:12]}…); "
+            "restore both folders or make the model again"
+        )
+    if len(voice.manifest.concepts) != len(hearing.weight):
+        raise ManifestError(
+            f"model {model.manifest.name!r} has {len(hearing.weight)} weights for the "
+            f"{len(voice.manifest.concepts)} concepts of {hearing.model}"
+        )
+    return voice

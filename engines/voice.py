@@ -39,6 +39,11 @@ CONCEPTS: Final = (
     "speaking", "loudness", "pitch_height", "pitch_movement", "speech_rate", "clear_voice", "vocal_effort", "silence",
     "takes_turn",
 )  # fmt: skip
+UNITS: Final = ("", "lkfs", "st", "st", "hz", "db", "db", "s", "s")
+"""Of the values of CONCEPTS; st: semitones."""
+BEHIND_S: Final = 0.04
+"""A picture is joined with the sound up to so long before it. Sound comes in chunks that leave when they are whole; so
+the same sound belongs to a picture however fast pictures and sound are delivered."""
 SPEAKS: Final = 0.5
 PAUSE_S: Final = 0.5
 """Silence that ends a turn."""
@@ -110,6 +115,11 @@ class VoiceMeter:
         """Steps [n, 9] in order."""
         for row in voice.tolist():
             self._take(Step(*row))
+
+    def skip(self, steps: int) -> None:
+        """Pass over sound that never came: what the last seconds were is not known any more."""
+        self._steps.clear()
+        self._count += steps
 
     def reading(self) -> VoiceReading:
         """The concepts now."""

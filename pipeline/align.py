@@ -40,6 +40,27 @@ class AudioWindow:
         """Time just after the newest sample; None before the first."""
         return self._origin_ns + self._end * 1_000_000_000 // self._rate_hz if self._rate_hz else None
 
+    @property
+    def rate_hz(self) -> int:
+        """Samples a second; 0 before the first."""
+        return self._rate_hz
+
+    def place(self, t_ns: int) -> int:
+        """How many samples of the time line lie before `t_ns`; 0 before the first came."""
+        return math.floor((t_ns - self._origin_ns) * self._rate_hz / 1e9) if self._rate_hz else 0
+
+    def stretch(self, start: int) -> tuple[int, Samples]:
+        """The first samples [N] at place `start` or after that are known and follow one another, and their place."""
+        first = max(start, self._end - len(self._ring), 0)
+        places = np.arange(first, self._end) % len(self._ring)
+        known = self._known[places]
+        if not known.any():
+            return self._end, self._ring[:0]
+        skipped = int(known.argmax())
+        over = known[skipped:]
+        count = len(over) if over.all() else int(over.argmin())
+        return first + skipped, self._ring[places[skipped : skipped + count]]
+
     def add(self, t_ns: int, samples: Samples, rate_hz: int) -> None:
         """Take a chunk [N] float32 whose first sample came at `t_ns`. Sound older than the ring is passed over."""
         t_ns -= self._lag_ns
@@ -69,7 +90,7 @@ class AudioWindow:
         """
         if not self._rate_hz:
             return None
-        wanted = math.floor((t_ns - self._origin_ns) * self._rate_hz / 1e9)
+        wanted = self.place(t_ns)
         end = min(wanted, self._end)
         start = end - round(length_s * self._rate_hz)
         if wanted - end > max_lag_s * self._rate_hz or start < max(0, self._end - len(self._ring)):

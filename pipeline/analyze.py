@@ -13,16 +13,18 @@ import numpy as np
 from engines.base import EngineError
 from engines.concept import ConceptReadout, read
 from engines.face import Face, FaceCrop, FaceFinder, FaceSettings, align
+from engines.hear import Heard
 from engines.preprocess import Luma, to_tensor
 from pipeline.account import Account
-from pipeline.bus import Publisher, Received, Subscriber, WorkerError
+from pipeline.bus import Publisher, Received, Subscriber, WorkerError, wait_for_any
 from pipeline.clock import StopFlag, WallClock, now_ns
-from pipeline.config import CaptureConfig, FaceConfig, Link, LiveConfig
+from pipeline.config import FaceConfig, Link, LiveConfig
 from pipeline.messages import Drops, EngagementFrame, FramePacket, StreamEnd
 from pipeline.networks import Networks, load
-from pipeline.readout import NOBODY, Context, Marks, Place, Smoother, Verdict, message, scored, stages, unsure
+from pipeline.readout import NOBODY, Context, Marks, Place, Smoother, Verdict, message, scored, spoken, stages, unsure
 from pipeline.report import Reporter
 from pipeline.sound import Sound
+from pipeline.sources import may_hear
 from pipeline.sync import sync_of
 
 WAIT_MS = 50
@@ -40,12 +42,14 @@ class Analyzer:
         self._calibration = calibration
         self._finder = FaceFinder(networks.detector, face_settings(cfg.face))
         self._smoother = Smoother(cfg.readout.smoothing_s)
+        self._voice_prior = cfg.readout.voice_prior
         self._wall = WallClock()
 
     def results(
-        self, received: Received, t_ns: int, level: float | None, dropped: Drops, received_ns: int
+        self, received: Received, t_ns: int, heard: Heard | None, dropped: Drops, received_ns: int
     ) -> list[EngagementFrame]:
-        """One result per face of a frame, at least one. t_ns: its time for whatever happens over time.
+        """One result per face of a frame, at least one. t_ns: its time for whatever happens over time. heard:
+        the sound that belongs to it.
 
         Raises WorkerError if an engine fails or the picture cannot be used.
         """
@@ -62,8 +66,10 @@ class Analyzer:
         marks = Marks(received_ns, located_ns, aligned_ns, now_ns())
         tracked = self._verdicts(good, crops, readouts, packet)
         verdicts = [tracked.get(face.id) or unsure(face.id) for face in found] or [NOBODY]
+        if len(found) == 1:  # of several people nobody knows whose voice it is
+            verdicts = [self._with_voice(verdicts[0], heard)]
         engine = self._networks.model
-        context = Context(packet, engine.manifest.identity, engine.backend, level, dropped, self._calibration)
+        context = Context(packet, engine.manifest.identity, engine.backend, heard, dropped, self._calibration)
         smoothed = [
             None if each.score is None else self._smoother.add(each.face, t_ns, each.score) for each in verdicts
         ]
@@ -80,6 +86,14 @@ class Analyzer:
             return ()
         tensor = to_tensor(np.stack([crop.luma for crop in crops]), self._networks.crop)
         return read(self._networks.model.infer({"crop": tensor}), self._networks.heads)
+
+    def _with_voice(self, verdict: Verdict, heard: Heard | None) -> Verdict:
+        hearing = self._networks.hearing
+        if hearing is None or heard is None or heard.voice is None:
+            return verdict
+        if hearing.source == "prior" and not self._voice_prior:
+            return verdict
+        return spoken(verdict, heard.voice, self._networks.voice_concepts, hearing)
 
     def _verdicts(
         self, faces: Sequence[Face], crops: Sequence[FaceCrop], readouts: Sequence[ConceptReadout], packet: FramePacket
@@ -103,24 +117,33 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
         stack.callback(networks.close)
         at_full_speed = cfg.capture.pace == "max"
         video = stack.enter_context(Subscriber(link.video, ("frame", "stream_end")))
-        audio = stack.enter_context(Subscriber(link.audio, ("audio", "stream_end"))) if hears(cfg.capture) else None
+        audio = stack.enter_context(Subscriber(link.audio, ("audio", "stream_end"))) if may_hear(cfg.capture) else None
         sync = sync_of(cfg.calibration)
-        sound = Sound(audio, in_file_time=at_full_speed, lag_ns=sync.lag_ns)
+        sound = Sound(audio, networks.voice, in_file_time=at_full_speed, lag_ns=sync.lag_ns)
         analyzer = Analyzer(cfg, networks, sync.identity)
         for notice in filter(None, (*networks.notices, sync.text)):
             reporter.event("notice", notice)
         reporter.enter("ready")
         account, ended = Account(), False
         while not ended and not stop.is_set():
-            received = video.receive(WAIT_MS) if at_full_speed else video.receive_latest("frame", WAIT_MS)
-            sound.drain()
+            if at_full_speed:
+                received = video.receive(WAIT_MS)
+            else:
+                # Sound is heard while there is no frame to look at, so that hearing makes no result older.
+                wait_for_any((video, audio), WAIT_MS)
+                received = video.receive_latest("frame", 0)
+            if received is None:
+                sound.drain()
             if received is not None and isinstance(received.message, FramePacket):
                 t_ns = frame_time_ns(received.message, at_full_speed)
                 while not sound.has(t_ns) and not stop.is_set():
                     reporter.tick(account.losses)
                 dropped = account.take(received.message, video.lost["frame", received.message.source])
-                for result in analyzer.results(received, t_ns, sound.level_dbfs(t_ns), dropped, received_ns=now_ns()):
+                heard = sound.at(t_ns)
+                for result in analyzer.results(received, t_ns, heard, dropped, received_ns=now_ns()):
                     results.send(result, stop=stop)
+                if complaint := sound.complaint(t_ns, heard):
+                    reporter.event("notice", f"microphone: {complaint}")
                 reporter.handled((result.t_publish_ns - result.t_capture_ns) / 1e6)
             elif received is not None and isinstance(received.message, StreamEnd):
                 account.end(received.message.seq)
@@ -128,11 +151,6 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
             reporter.tick(account.losses)
         reporter.enter("ended", account.losses)
         reporter.event("ended", f"{'' if ended else 'stopped: '}{account}")
-
-
-def hears(capture: CaptureConfig) -> bool:
-    """Whether there may be sound to join with frames; beside a file at full speed only the file's own is."""
-    return capture.mic != "none" and (capture.pace == "realtime" or capture.mic in ("", "file"))
 
 
 def frame_time_ns(packet: FramePacket, in_file_time: bool) -> int:

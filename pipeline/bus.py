@@ -209,6 +209,15 @@ class Subscriber(_Socket):
         """(topic, source) -> messages lost so far; 0 for what never lost one."""
         return self._lost
 
+    @property
+    def has_pending(self) -> bool:
+        """Whether a message was taken from the socket and not yet asked for."""
+        return bool(self._pending)
+
+    def enlist(self, poller: zmq.Poller) -> None:
+        """Have `poller` wait for this socket too."""
+        poller.register(self._socket, zmq.POLLIN)
+
     def receive(self, timeout_ms: int) -> Received | None:
         """The next message in order; None if none came in time. Raises MessageError on bytes that are none."""
         if not self._pending and self._socket.poll(timeout_ms):
@@ -254,6 +263,16 @@ class Subscriber(_Socket):
         if len(waiting) > 1:
             stale = {id(item) for item in waiting[:-1]}
             self._pending = deque(item for item in self._pending if id(item) not in stale)
+
+
+def wait_for_any(inboxes: Sequence[Subscriber | None], timeout_ms: int) -> None:
+    """Wait until one of them has a message to take, or for `timeout_ms`."""
+    poller = zmq.Poller()
+    for inbox in filter(None, inboxes):
+        if inbox.has_pending:
+            return
+        inbox.enlist(poller)
+    poller.poll(timeout_ms)
 
 
 def _key(received: Received) -> tuple[str, str]:

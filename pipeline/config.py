@@ -78,9 +78,12 @@ class FaceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReadoutConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """smoothing_s: time constant of `smoothed`, an exponential average per face that a gap starts anew."""
+    """smoothing_s: time constant of `smoothed`, an exponential average per face that a gap starts anew.
+    voice_prior: whether voice weights that were fixed and not learnt (the model's card names them) move the score.
+    """
 
     smoothing_s: NotNegative = 0.5
+    voice_prior: bool = False
 
 
 class CalibrationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

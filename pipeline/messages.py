@@ -110,13 +110,16 @@ class StreamEnd(Wire, frozen=True, kw_only=True):
 
 
 class Contribution(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One concept's share in the score. activation in [0, 1]; at: image-relative [x, y] where it was seen."""
+    """One concept's share in the score. activation in [0, 1]; at: image-relative [x, y] where it was seen.
+    source: whether its weight was learnt from labels, or is a prior that the model's card gives.
+    """
 
     concept: str
     kind: Literal["au", "pose", "gaze", "voice"]
     activation: float
     contribution: float
     at: tuple[float, float] | None
+    source: Literal["learned", "prior"] = "learned"
 
 
 class Stages(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,9 +10,21 @@ import numpy as np
 from engines.backends import choose
 from engines.base import Array, Engine, EngineError
 from engines.preprocess import Luma, to_tensor
-from engines.spec import MODELS_DIR, ConceptSpec, CropSpec, HeadSpec, ManifestError, load_model_file
+from engines.spec import (
+    MODELS_DIR,
+    ConceptSpec,
+    CropSpec,
+    HeadSpec,
+    HearingSpec,
+    ManifestError,
+    ModelFile,
+    load_model_file,
+    load_voice_file,
+)
+from engines.voice import HOP
 from pipeline.bus import WorkerError
 from pipeline.config import LiveConfig
+from pipeline.sources import may_hear
 
 DETECTOR = "centerface"
 FACES = MODELS_DIR / "faces.png"  # square crops in a row; made by benchmarks.faces
@@ -20,22 +32,26 @@ FACES = MODELS_DIR / "faces.png"  # square crops in a row; made by benchmarks.fa
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """The compiled networks of a session, and why these; concepts, heads and crop are those of the concept model."""
+    """The compiled networks of a session, and why these; concepts, heads, crop and hearing are those of the concept
+    model. voice: hears, where the model does and there may be sound; voice_concepts are its own."""
 
     detector: Engine
     model: Engine
+    voice: Engine | None
     concepts: tuple[ConceptSpec, ...]
     heads: HeadSpec
     crop: CropSpec
+    hearing: HearingSpec | None
+    voice_concepts: tuple[ConceptSpec, ...]
     notices: tuple[str, ...]
 
     def close(self) -> None:
-        self.detector.close()
-        self.model.close()
+        for engine in filter(None, (self.detector, self.model, self.voice)):
+            engine.close()
 
 
 def load(cfg: LiveConfig) -> Networks:
-    """Load and warm up both networks. Raises WorkerError, the user's to mend, if one cannot be had."""
+    """Load and warm up all networks. Raises WorkerError, the user's to mend, if one cannot be had."""
     engine = cfg.engine
     try:
         model = load_model_file(engine.model)
@@ -44,11 +60,27 @@ def load(cfg: LiveConfig) -> Networks:
             raise WorkerError(f"model {engine.model!r} is no concept model: its manifest has no heads or no crop", 2)
         detector = choose(engine.backend, load_model_file(DETECTOR), "fp32", engine.threads, {"luma": _sight(cfg)})
         faces = _faces(crop)
+        hears = load_voice_file(model) if may_hear(cfg.capture) else None
         concepts = choose(engine.backend, model, engine.precision, engine.threads, {"crop": faces[:1]}, {"crop": faces})
+        voice = None if hears is None else choose(engine.backend, hears, "fp32", 1, _hush(hears))
     except (ManifestError, EngineError) as error:
         raise WorkerError(str(error), 2) from error
-    notices = (concepts.choice.summary(), f"detector: {detector.engine.backend}")
-    return Networks(detector.engine, concepts.engine, model.manifest.concepts, heads, crop, notices)
+    notices = [concepts.choice.summary(), f"detector: {detector.engine.backend}"]
+    if voice is not None:
+        notices.append(f"voice: {voice.engine.manifest.identity}, {voice.engine.backend}")
+    return Networks(
+        detector.engine, concepts.engine, None if voice is None else voice.engine, model.manifest.concepts, heads, crop,
+        model.manifest.hearing, () if hears is None else hears.manifest.concepts, tuple(notices),
+    )  # fmt: skip
+
+
+def _hush(voice: ModelFile) -> dict[str, Array]:
+    """Sound of a chunk, to time the voice network on."""
+    shapes = {
+        spec.name: tuple(2 * HOP if side == -1 else side for side in spec.shape) for spec in voice.manifest.inputs
+    }
+    noise = np.random.default_rng(0).normal(0, 0.01, max(shapes.get("samples", (1, 1)))).astype(np.float32)
+    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()} | {"samples": noise[None]}
 
 
 def _texture(rows: int, columns: int) -> Luma:

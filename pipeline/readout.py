@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from engines.concept import ConceptReadout, half_width, intervene
+from engines.hear import Heard
 from engines.preprocess import Affine, inverse
-from engines.spec import ConceptSpec, HeadSpec
+from engines.spec import ConceptSpec, HeadSpec, HearingSpec
+from engines.voice import CONCEPTS, UNITS, VoiceReading
 from pipeline.messages import Contribution, Drops, EngagementFrame, FramePacket, Stages
 
 SCORE_DIGITS = 6
@@ -51,7 +53,7 @@ NOBODY = Verdict(0, "no_face")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What all results of one frame have in common; level_dbfs is None without sound at that time.
+    """What all results of one frame have in common; heard is None without sound at that time.
 
     calibration: the name of what the session was adapted by, None for nothing.
     """
@@ -59,7 +61,7 @@ class Context:
     packet: FramePacket
     model: str
     backend: str
-    level_dbfs: float | None
+    heard: Heard | None
     dropped: Drops
     calibration: str | None = None
 
@@ -107,14 +109,62 @@ def scored(
         for k, concept in enumerate(concepts)
     ]
     base = round(heads.base[0], SCORE_DIGITS)
-    score = round(math.fsum((base, *(share.contribution for share in shares))), SCORE_DIGITS)
-    shares.sort(key=lambda share: -abs(share.contribution))
     expression = {
         name: round(float(value), SHARE_DIGITS)
         for name, value in zip(heads.expressions, readout.expressions, strict=True)
     }
     uncertainty = None if width is None else round(width, SHARE_DIGITS)
-    return Verdict(face, "tracked", score, base, tuple(shares), expression or None, uncertainty)
+    return Verdict(face, "tracked", total(base, shares), base, ordered(shares), expression or None, uncertainty)
+
+
+def spoken(verdict: Verdict, voice: VoiceReading, concepts: Sequence[ConceptSpec], hearing: HearingSpec) -> Verdict:
+    """The verdict on a face whose voice this is. What is no voice that can be heard contributes nothing, and is not
+    listed.
+
+    How far answers are off was measured without voices, so that with one nobody knows.
+    """
+    if verdict.base is None or voice.sound != "heard":
+        return verdict
+    said = [
+        Contribution(
+            concept=concept.name,
+            kind="voice",
+            activation=round(activation, SHARE_DIGITS),
+            contribution=round(weight * (activation - mean), SCORE_DIGITS),
+            at=None,
+            source=hearing.source,
+        )
+        for concept, activation, weight, mean in zip(
+            concepts, voice.activations, hearing.weight, hearing.mean, strict=True
+        )
+    ]
+    shares = ordered([*verdict.contributions, *said])
+    return replace(verdict, score=total(verdict.base, shares), contributions=shares, uncertainty=None)
+
+
+def total(base: float, shares: Sequence[Contribution]) -> float:
+    """The score that these make."""
+    return round(math.fsum((base, *(share.contribution for share in shares))), SCORE_DIGITS)
+
+
+def ordered(shares: Sequence[Contribution]) -> tuple[Contribution, ...]:
+    """The largest first."""
+    return tuple(sorted(shares, key=lambda share: -abs(share.contribution)))
+
+
+def audible(heard: Heard) -> dict[str, float]:
+    """What is published of the sound: its level, and each voice concept that has a value now, with its unit in the
+    name. Sound that is no voice is said to be `muted`, `clipped` or a `tone`, and has no concepts.
+    """
+    found = {"level_dbfs": round(heard.level_dbfs, 2)}
+    if heard.voice is None:
+        return found
+    if heard.voice.sound != "heard":
+        return found | {heard.voice.sound: 1.0}
+    values = zip(CONCEPTS, UNITS, heard.voice.values, strict=True)
+    return found | {
+        f"{name}_{unit}".rstrip("_"): round(value, SHARE_DIGITS) for name, unit, value in values if value is not None
+    }
 
 
 def forced(values: Mapping[str, float], concepts: Sequence[ConceptSpec]) -> Mapping[int, float]:
@@ -174,7 +224,7 @@ def message(
     verdict: Verdict, context: Context, smoothed: float | None, stages_ms: Stages, t_publish_ns: int, wall_time: str
 ) -> EngagementFrame:
     """The result for one face of one frame; wall_time is that of the capture."""
-    packet, level = context.packet, context.level_dbfs
+    packet = context.packet
     return EngagementFrame(
         session=packet.session,
         source=packet.source,
@@ -190,7 +240,7 @@ def message(
         uncertainty=verdict.uncertainty,
         contributions=verdict.contributions,
         expression=verdict.expression,
-        audio=None if level is None else {"level_dbfs": round(level, 2)},
+        audio=None if context.heard is None else audible(context.heard),
         stages_ms=stages_ms,
         dropped=context.dropped,
         model=context.model,

@@ -86,6 +86,7 @@ _CONTRIBUTION = pa.struct(
         pa.field("activation", pa.float64(), nullable=False),
         pa.field("contribution", pa.float64(), nullable=False),
         pa.field("at", _POINT),
+        pa.field("source", pa.string(), nullable=False),
     ]
 )
 _SCORES = pa.map_(pa.string(), pa.float64())

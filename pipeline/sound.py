@@ -1,39 +1,53 @@
-"""The sound of a session, taken from its socket and joined with the frames."""
+"""The sound of a session, taken from its socket, heard, and joined with the frames."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from engines.base import Engine
+from engines.hear import Heard
+from engines.voice import BEHIND_S
 from pipeline.align import AudioWindow, level_dbfs
-from pipeline.bus import Subscriber
+from pipeline.bus import Received, Subscriber
 from pipeline.clock import NS_PER_S, now_ns
+from pipeline.hearing import Ears, State
 from pipeline.messages import AudioChunk, StreamEnd
+from pipeline.track import RATE_HZ
 
 WAIT_MS = 50
 LEVEL_S = 0.1
 PATIENCE_S = 30.0
+BEHIND_NS = round(BEHIND_S * NS_PER_S)
 
 
 class Sound:
     """The sound of a session beside its frames; without a microphone there is never any.
 
-    in_file_time: frames and sound are joined by their place in the file, and a frame waits for its sound.
-    lag_ns: see AudioWindow. Live, sound that lags is not waited for: the newest is taken while it is not too old.
+    voice: hears it; None for a session that only measures its level. in_file_time: frames and sound are joined by their
+    place in the file, and a frame waits for its sound. lag_ns: see AudioWindow. Live, sound that lags is not waited
+    for: the newest is taken while it is not too old. unusable: samples that were no sound at all, so far.
+
+    Raises EngineError if the voice network fails.
     """
 
-    def __init__(self, subscriber: Subscriber | None, *, in_file_time: bool, lag_ns: int = 0) -> None:
+    def __init__(
+        self, subscriber: Subscriber | None, voice: Engine | None = None, *, in_file_time: bool, lag_ns: int = 0
+    ) -> None:
         self._subscriber = subscriber
         self._in_file_time = in_file_time
         self._window = AudioWindow(lag_ns=lag_ns)
+        self._ears = None if voice is None else Ears(voice)
+        self._state = State()
         self._over = subscriber is None
         self._waiting_since_ns: int | None = None
+        self._complaint = ""
+        self.unusable = 0
 
     def has(self, t_ns: int) -> bool:
-        """Whether the sound up to `t_ns` is there or need not be waited for; in file time it is taken, for a moment.
-
-        A file's sound that stays away for PATIENCE_S is taken to be none.
+        """Whether the sound of a frame at `t_ns` is there or need not be waited for; in file time it is taken, for a
+        moment. A file's sound that stays away for PATIENCE_S is taken to be none.
         """
-        if not self._in_file_time or self._over or (self._window.end_ns or 0) >= t_ns:
+        if not self._in_file_time or self._over or (self._window.end_ns or 0) >= t_ns - BEHIND_NS:
             self._waiting_since_ns = None
             return True
         if self._take(WAIT_MS) or self._waiting_since_ns is None:
@@ -41,10 +55,20 @@ class Sound:
         self._over = self._over or now_ns() - self._waiting_since_ns > PATIENCE_S * NS_PER_S
         return False
 
-    def level_dbfs(self, t_ns: int) -> float | None:
-        """Level of the sound that belongs to a frame; None if there is none."""
-        samples = self._window.window(t_ns, LEVEL_S)
-        return None if samples is None else level_dbfs(samples)
+    def at(self, t_ns: int) -> Heard | None:
+        """The sound that belongs to a frame at `t_ns`; None if there is none."""
+        samples = self._window.window(t_ns - BEHIND_NS, LEVEL_S)
+        if samples is None:
+            return None
+        voice = None if self._ears is None else self._ears.reading(self._window, t_ns - BEHIND_NS)
+        return Heard(level_dbfs(samples), voice)
+
+    def complaint(self, t_ns: int, heard: Heard | None) -> str:
+        """What people should know of the sound since it was asked last; nothing to say is ""."""
+        text, self._complaint = self._complaint, ""
+        if not text and heard is not None and heard.voice is not None:
+            text = self._state.change(t_ns, heard.voice.sound)
+        return text
 
     def drain(self) -> None:
         """Take what has come, without waiting. In file time nothing is taken ahead of the frames."""
@@ -55,14 +79,32 @@ class Sound:
         received = None if self._subscriber is None else self._subscriber.receive(timeout_ms)
         if received is None:
             return False
-        chunk = received.message
-        if isinstance(chunk, StreamEnd):
+        if isinstance(received.message, StreamEnd):
             # A device may come back; a file is over.
             self._over = self._in_file_time
-        elif isinstance(chunk, AudioChunk) and received.payload is not None:
-            t_ns = chunk.media_ns if self._in_file_time else chunk.t_capture_ns
-            # A device beside a file at full speed: its sound has no place in the file.
-            self._over = t_ns is None
-            if t_ns is not None:
-                self._window.add(t_ns, np.frombuffer(received.payload, np.float32), chunk.sample_rate_hz)
+        elif isinstance(received.message, AudioChunk):
+            self._add(received.message, received)
         return True
+
+    def _add(self, chunk: AudioChunk, received: Received) -> None:
+        t_ns = chunk.media_ns if self._in_file_time else chunk.t_capture_ns
+        # A device beside a file at full speed: its sound has no place in the file.
+        self._over = t_ns is None
+        if t_ns is None or received.payload is None:
+            return
+        samples = np.frombuffer(received.payload, np.float32)
+        if doubt := unusable(samples, chunk.sample_rate_hz):
+            # It is missing, as if it had never come: a number that is none would stay in whatever is made of it.
+            self._complaint = "" if self.unusable else f"sound from {chunk.source} is left out: {doubt}"
+            self.unusable += len(samples)
+            return
+        self._window.add(t_ns, samples, chunk.sample_rate_hz)
+        if self._ears is not None:
+            self._ears.listen(self._window)
+
+
+def unusable(samples: np.ndarray, rate_hz: int) -> str:
+    """Why samples [N] are not taken for sound, or nothing."""
+    if rate_hz != RATE_HZ:
+        return f"it has {rate_hz} samples a second, and {RATE_HZ} are heard"
+    return "" if np.isfinite(samples).all() else "it has samples that are not numbers"

@@ -73,6 +73,11 @@ def source_of(camera: str) -> Source:
     return Source("file", str(path), camera, path.stem)
 
 
+def may_hear(capture: CaptureConfig) -> bool:
+    """Whether there may be sound to join with frames; beside a file at full speed only the file's own is."""
+    return capture.mic != "none" and (capture.pace == "realtime" or capture.mic in ("", "file"))
+
+
 def microphone_of(capture: CaptureConfig) -> Microphone:
     """Where the sound of a session comes from."""
     if capture.mic in ("none", "file"):

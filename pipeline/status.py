@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from pipeline.clock import Rate, now_ns
+from engines.voice import SPEAKS
 from pipeline.messages import Contribution, EngagementFrame, Health, Wire
 
 SHARES_SHOWN = 2
@@ -47,9 +48,19 @@ class Status:
         drops = {reason: count for reason, count in analyze.drops.items() if count}
         parts.append("dropped " + (", ".join(f"{count} {reason}" for reason, count in drops.items()) or "none"))
         parts.append(self._newest.backend)
-        level = (self._newest.audio or {}).get("level_dbfs")
-        parts.append("no sound" if level is None else f"sound {level:.0f} dB")
+        parts.append(_sound(self._newest.audio))
         return " · ".join(parts)
+
+
+def _sound(audio: dict[str, float] | None) -> str:
+    """What is heard, in a word or two."""
+    if audio is None:
+        return "no sound"
+    found = [f"sound {audio['level_dbfs']:.0f} dB"]
+    found += [name for name in ("muted", "clipped", "tone") if name in audio]
+    if audio.get("speaking", 0.0) >= SPEAKS:
+        found.append("speaks")
+    return " ".join(found)
 
 
 def _person(result: EngagementFrame) -> str:

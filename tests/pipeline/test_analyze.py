@@ -249,8 +249,8 @@ def test_the_sound_of_a_frame_is_that_of_its_place_in_the_file() -> None:
         seen = bench.end(sent=18)
     levels = [None if result.audio is None else result.audio["level_dbfs"] for result in seen]
     assert levels[0] is None, "there is no sound before the first"
-    assert levels[4:9] == [-20.0] * 5
-    assert levels[13:] == [-40.0] * 5
+    assert levels[5:10] == [-20.0] * 5
+    assert levels[14:] == [-40.0] * 4
 
 
 @needs_model
@@ -265,8 +265,8 @@ def test_sound_that_lags_is_put_to_its_pictures_and_results_say_so(tmp_path: Pat
         _send(bench, [BLACK] * 18)
         seen = bench.end(sent=18)
     levels = [None if result.audio is None else result.audio["level_dbfs"] for result in seen]
-    assert levels[1:6] == [-20.0] * 5
-    assert levels[10:] == [-40.0] * 8
+    assert levels[2:7] == [-20.0] * 5
+    assert levels[11:] == [-40.0] * 7
     (name,) = {result.calibration for result in seen}
     assert name is not None and name.startswith("sync@")
     assert [name in event.text for event in bench.events if "later than its picture" in event.text] == [True]

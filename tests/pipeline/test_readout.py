@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.concept import ConceptReadout, read
+from engines.hear import Heard
 from engines.preprocess import TEMPLATE, similarity
 from engines.spec import ConceptSpec, HeadSpec, IntervalSpec
 from pipeline.messages import Drops, FramePacket
@@ -182,7 +183,8 @@ def test_the_message_says_what_is_known_and_null_for_the_rest() -> None:
     stages_ms = stages(packet, Marks(*(packet.t_send_ns + step for step in (1, 2, 3, 4))), packet.t_send_ns + 5)
 
     def said(verdict: Verdict, smoothed: float | None, level_dbfs: float | None) -> object:
-        context = Context(packet, "agcm-live@0123456789ab", "onnxruntime/fp32", level_dbfs, Drops(stale=4))
+        heard = None if level_dbfs is None else Heard(level_dbfs)
+        context = Context(packet, "agcm-live@0123456789ab", "onnxruntime/fp32", heard, Drops(stale=4))
         return message(verdict, context, smoothed, stages_ms, packet.t_send_ns + 5, "2026-01-01T00:00:00Z")
 
     there = said(scored(3, readout, concepts, heads, _place()), 0.5, -31.4159)

@@ -11,7 +11,7 @@ import pytest
 from pipeline.bus import Publisher, Subscriber
 from pipeline.clock import now_ns
 from pipeline.messages import AudioChunk, StreamEnd
-from pipeline.sound import Sound
+from pipeline.sound import BEHIND_NS, Sound
 
 CHUNK_NS = 100_000_000
 
@@ -42,23 +42,29 @@ def _say(sender: Publisher, seq: int, t_ns: int, media_ns: int | None = None) ->
     assert sender.send(chunk, memoryview(samples).cast("B"))
 
 
+def _level(sound: Sound, t_ns: int) -> float | None:
+    """Level of the sound that ends at `t_ns`."""
+    heard = sound.at(t_ns + BEHIND_NS)
+    return None if heard is None else heard.level_dbfs
+
+
 def test_without_a_microphone_there_is_no_level_and_no_wait() -> None:
     for in_file_time in (False, True):
         sound = Sound(None, in_file_time=in_file_time)
         sound.drain()
         assert sound.has(now_ns())
-        assert sound.level_dbfs(now_ns()) is None
+        assert _level(sound, now_ns()) is None
 
 
 def test_live_sound_is_joined_by_the_clock_and_never_waited_for() -> None:
     with _ends() as (sender, inbox):
         sound, t_ns = Sound(inbox, in_file_time=False), now_ns()
-        assert sound.level_dbfs(t_ns) is None
+        assert _level(sound, t_ns) is None
         for seq in range(3):
             _say(sender, seq, t_ns + seq * CHUNK_NS)
-        while sound.level_dbfs(t_ns + 2 * CHUNK_NS) is None:
+        while _level(sound, t_ns + 2 * CHUNK_NS) is None:
             sound.drain()
-        assert sound.level_dbfs(t_ns + 2 * CHUNK_NS) == pytest.approx(-20.0, abs=1e-4)
+        assert _level(sound, t_ns + 2 * CHUNK_NS) == pytest.approx(-20.0, abs=1e-4)
 
 
 def test_sound_that_lags_belongs_to_an_earlier_picture() -> None:
@@ -68,8 +74,8 @@ def test_sound_that_lags_belongs_to_an_earlier_picture() -> None:
             _say(sender, seq, now_ns(), (seq + 1) * CHUNK_NS)
         while not sound.has(3 * CHUNK_NS):
             pass
-        assert sound.level_dbfs(CHUNK_NS) == pytest.approx(-20.0, abs=1e-4)
-        assert sound.level_dbfs(3 * CHUNK_NS) == pytest.approx(-20.0, abs=1e-4)
+        assert _level(sound, CHUNK_NS) == pytest.approx(-20.0, abs=1e-4)
+        assert _level(sound, 3 * CHUNK_NS) == pytest.approx(-20.0, abs=1e-4)
 
 
 def test_in_file_time_a_frame_waits_for_its_sound() -> None:
@@ -80,11 +86,11 @@ def test_in_file_time_a_frame_waits_for_its_sound() -> None:
             _say(sender, seq, now_ns(), seq * CHUNK_NS)
         while not sound.has(2 * CHUNK_NS):
             pass
-        assert sound.level_dbfs(2 * CHUNK_NS) == pytest.approx(-20.0, abs=1e-4)
+        assert _level(sound, 2 * CHUNK_NS) == pytest.approx(-20.0, abs=1e-4)
         sender.send(StreamEnd(session="s", source="mic-0", seq=3, stream="audio", reason="end_of_file"))
         while not sound.has(50 * CHUNK_NS):
             pass
-        assert sound.level_dbfs(50 * CHUNK_NS) is None, "the sound is over: no more waiting"
+        assert _level(sound, 50 * CHUNK_NS) is None, "the sound is over: no more waiting"
 
 
 def test_a_device_beside_a_file_at_full_speed_has_no_place_in_it() -> None:
@@ -93,7 +99,7 @@ def test_a_device_beside_a_file_at_full_speed_has_no_place_in_it() -> None:
         _say(sender, 0, now_ns())
         while not sound.has(CHUNK_NS):
             pass
-        assert sound.level_dbfs(CHUNK_NS) is None
+        assert _level(sound, CHUNK_NS) is None
 
 
 def test_the_sound_of_a_file_is_taken_no_further_than_its_frames() -> None:

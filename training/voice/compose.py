@@ -19,6 +19,7 @@ F32 = npt.NDArray[np.float32]
 _PAUSE_S = (0.1, 2.5)
 _RMS_DB = (-42.0, -16.0)
 _SNR_DB = (3.0, 45.0)
+_LINE_HZ = (300.0, 3400.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +139,23 @@ def music(count: int, rng: np.random.Generator) -> F32:
     return np.asarray(found / (np.std(found) + 1e-9), np.float32)
 
 
+def telephone(samples: F32) -> F32:
+    """What a line of 8 kHz leaves of it: 300 to 3,400 Hz [N]."""
+    spectrum = np.fft.rfft(samples)
+    hz = np.fft.rfftfreq(len(samples), 1 / RATE_HZ)
+    spectrum[(hz < _LINE_HZ[0]) | (hz > _LINE_HZ[1])] = 0.0
+    return np.asarray(np.fft.irfft(spectrum, len(samples)), np.float32)
+
+
 def recorded(clean: Scene, rng: np.random.Generator) -> Scene:
-    """The scene as some microphone hears it: room, noise or music, level, offset, and now and then clipping."""
+    """The scene as some microphone hears it: room, noise or music, a telephone line, level,
+    offset, and now and then clipping."""
     samples = room(clean.samples, rng) if rng.random() < 0.5 else clean.samples.copy()
     loud = np.sqrt(np.mean(samples[np.abs(samples) > 1e-4] ** 2)) if (np.abs(samples) > 1e-4).any() else 0.1
     beside = music(len(samples), rng) if rng.random() < 0.2 else noise(len(samples), rng)
     samples = samples + loud * 10 ** (-rng.uniform(*_SNR_DB) / 20) * beside
+    if rng.random() < 0.15:
+        samples = telephone(samples)
     samples *= 10 ** (rng.uniform(*_RMS_DB) / 20) / loud
     if rng.random() < 0.1:
         samples *= rng.uniform(2, 10)

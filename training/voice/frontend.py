@@ -46,8 +46,9 @@ _K_STAGES = (
 
 class Features(NamedTuple):
     """Of n steps: mel [B, n, MELS], ln power; periodic [B, n, LAGS], normalised autocorrelation at lags evenly spaced
-    in pitch; loud_db [B, n], LKFS of the last 64 ms; hnr_db, alpha_db [B, n]; peak [B, n], largest sample of the step;
-    clipped [B, n], share of its samples at full scale.
+    in pitch; loud_db [B, n], LKFS of the last 64 ms; hnr_db, alpha_db [B, n]; peak [B, n], half of what the step
+    swings between its lowest and highest sample, so that a constant offset is nothing; clipped [B, n], share of its
+    samples at full scale.
     """
 
     mel: Tensor
@@ -141,7 +142,7 @@ class FrontEnd(nn.Module):
             -0.691 + _db(weighted),
             _db(periodic / (1 - periodic)),
             _db(low) - _db(high),
-            newest.abs().amax(-1),
+            0.5 * (newest.amax(-1) - newest.amin(-1)),
             (newest.abs() >= 0.999).to(samples.dtype).mean(-1),
         )
 
