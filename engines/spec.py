@@ -111,23 +111,86 @@ class HeadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"heads.interval.spread: needs {len(self.mean)} weights of each kind, one per concept")
 
 
-class HearingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a model hears beside what it sees.
+class PriorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Weights that nobody learnt: voice concept v adds weight_v (activation_v - mean_v) to the score, where a session
+    asks for it."""
 
-    model, sha256: the folder of its voice network beside its own, and the digest of that network's file.
-    source: whether the weights were learnt from labels, or are a prior that somebody fixed.
-    weight, mean: voice concept v adds weight_v (activation_v - mean_v) to the score; one of each per concept.
-    """
-
-    model: str
-    sha256: str
-    source: Literal["learned", "prior"]
     weight: tuple[float, ...]
     mean: tuple[float, ...]
 
     def __post_init__(self) -> None:
         if len(self.weight) != len(self.mean):
-            raise ValueError("hearing: needs a weight and a mean for every voice concept")
+            raise ValueError("hearing.prior: needs a weight and a mean for every voice concept")
+
+
+class HearingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a model hears beside what it sees.
+
+    model, sha256: the folder of its voice network, and the digest of that network's file. concepts: how many it hears.
+    prior: None where what is heard has learnt weights (TimedSpec) or none.
+    """
+
+    model: str
+    sha256: str
+    concepts: int
+    prior: PriorSpec | None = None
+
+    def __post_init__(self) -> None:
+        if self.prior is not None and len(self.prior.weight) != self.concepts:
+            raise ValueError(f"hearing.prior: needs {self.concepts} weights, one per voice concept")
+
+
+class BranchSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Weights and means [K][m][1 + J] of K concepts, each with m values and their J past ones; see engines.timed."""
+
+    weight: tuple[tuple[tuple[float, ...], ...], ...]
+    mean: tuple[tuple[tuple[float, ...], ...], ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(K, m, 1 + J). Raises ValueError unless weight and mean have it throughout."""
+        shapes = {
+            (len(side), len(side[0]), len(row))
+            for side in (self.weight, self.mean) for concept in side for row in concept if len(concept) == len(side[0])
+        }  # fmt: skip
+        ragged = any(len(concept) != len(side[0]) for side in (self.weight, self.mean) for concept in side)
+        if len(shapes) != 1 or ragged:
+            raise ValueError("timed: weight and mean of a branch need the same numbers of concepts, values and taps")
+        return shapes.pop()
+
+
+class SensesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A head for one set of senses. heard: None for the one that only sees."""
+
+    base: float
+    seen: BranchSpec
+    heard: BranchSpec | None = None
+
+
+class TimedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A score from the past of what is seen and heard; see engines.timed.
+
+    taps, constant_s: of the memory. usual_seen [K][m], usual_heard [V]: what the past was before the start.
+    seen: the head without sound; both: with it, None if it was not fitted.
+    """
+
+    taps: int
+    constant_s: float
+    usual_seen: tuple[tuple[float, ...], ...]
+    usual_heard: tuple[float, ...]
+    seen: SensesSpec
+    both: SensesSpec | None = None
+
+    def __post_init__(self) -> None:
+        if self.taps < 0 or not self.constant_s > 0:
+            raise ValueError("timed: needs taps >= 0 and constant_s > 0")
+        wanted = len(self.usual_seen), len(self.usual_seen[0]) if self.usual_seen else 0, 1 + self.taps
+        heads = [self.seen] if self.both is None else [self.seen, self.both]
+        if any(head.seen.shape != wanted for head in heads):
+            raise ValueError(f"timed: every head needs weights of {wanted} for what is seen")
+        heard = None if self.both is None or self.both.heard is None else self.both.heard.shape
+        if self.both is not None and heard != (len(self.usual_heard), 1, 1 + self.taps):
+            raise ValueError(f"timed.both: needs weights for the {len(self.usual_heard)} concepts that are heard")
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,19 +205,30 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     concepts: tuple[ConceptSpec, ...] = ()
     heads: HeadSpec | None = None
     hearing: HearingSpec | None = None
+    timed: TimedSpec | None = None
 
     def __post_init__(self) -> None:
         if self.heads is not None and len(self.heads.mean) != len(self.concepts):
             raise ValueError(f"heads.mean has {len(self.heads.mean)} rows for {len(self.concepts)} concepts")
+        if self.timed is not None and self.heads is not None:
+            wanted = len(self.concepts), 1 + len(self.heads.base)
+            if (len(self.timed.usual_seen), len(self.timed.usual_seen[0])) != wanted:
+                raise ValueError(f"timed.usual_seen: needs {wanted[0]} concepts with {wanted[1]} values")
+        if (
+            self.timed is not None
+            and self.timed.both is not None
+            and (self.hearing is None or self.hearing.concepts != len(self.timed.usual_heard))
+        ):
+            raise ValueError("timed.both: what it hears is not what hearing names")
 
     @property
     def identity(self) -> str:
-        """Name and first twelve digits of the file's sha256, as printed in every result; where the model also hears,
-        of both files and the weights between them."""
-        if self.hearing is None:
+        """Name and first twelve digits of the file's sha256, as printed in every result; where the model also hears
+        or remembers, of that file, the voice network's, and the weights that join them."""
+        if self.hearing is None and self.timed is None:
             return f"{self.name}@{self.sha256[:12]}"
-        both = self.sha256.encode() + msgspec.json.encode(self.hearing)
-        return f"{self.name}@{hashlib.sha256(both).hexdigest()[:12]}"
+        everything = self.sha256.encode() + msgspec.json.encode((self.hearing, self.timed))
+        return f"{self.name}@{hashlib.sha256(everything).hexdigest()[:12]}"
 
 
 class ModelFile(msgspec.Struct, frozen=True):
@@ -210,9 +284,9 @@ def load_voice_file(model: ModelFile, models_dir: Path = MODELS_DIR) -> ModelFil
             f"model {model.manifest.name!r} was made with another {hearing.model} (sha256 {hearing.sha256[:12]}…); "
             "restore both folders or make the model again"
         )
-    if len(voice.manifest.concepts) != len(hearing.weight):
+    if len(voice.manifest.concepts) != hearing.concepts:
         raise ManifestError(
-            f"model {model.manifest.name!r} has {len(hearing.weight)} weights for the "
-            f"{len(voice.manifest.concepts)} concepts of {hearing.model}"
+            f"model {model.manifest.name!r} hears {hearing.concepts} concepts, and {hearing.model} has "
+            f"{len(voice.manifest.concepts)}"
         )
     return voice

@@ -5,7 +5,7 @@ in: frame, stream_end (video); audio, stream_end (audio). out: engagement, healt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 import numpy as np
@@ -15,13 +15,28 @@ from engines.concept import ConceptReadout, read
 from engines.face import Face, FaceCrop, FaceFinder, FaceSettings, align
 from engines.hear import Heard
 from engines.preprocess import Luma, to_tensor
+from engines.timed import FORGET_S, Past, TimedHead, seen_of
+from engines.voice import VoiceReading
 from pipeline.account import Account
 from pipeline.bus import Publisher, Received, Subscriber, WorkerError, wait_for_any
-from pipeline.clock import StopFlag, WallClock, now_ns
+from pipeline.clock import NS_PER_S, StopFlag, WallClock, now_ns
 from pipeline.config import FaceConfig, Link, LiveConfig
 from pipeline.messages import Drops, EngagementFrame, FramePacket, StreamEnd
 from pipeline.networks import Networks, load
-from pipeline.readout import NOBODY, Context, Marks, Place, Smoother, Verdict, message, scored, spoken, stages, unsure
+from pipeline.readout import (
+    NOBODY,
+    Context,
+    Marks,
+    Place,
+    Smoother,
+    Verdict,
+    message,
+    remembered,
+    scored,
+    spoken,
+    stages,
+    unsure,
+)
 from pipeline.report import Reporter
 from pipeline.sound import Sound
 from pipeline.sources import may_hear
@@ -32,7 +47,8 @@ SMALLEST_PX = 16
 
 
 class Analyzer:
-    """One stream of frames -> results. The state is the faces that are followed, and their averages.
+    """One stream of frames -> results. The state is the faces that are followed, their averages,
+    and what a score that owes to the past remembers of them.
 
     calibration: what the session is adapted by, as its results name it.
     """
@@ -42,7 +58,9 @@ class Analyzer:
         self._calibration = calibration
         self._finder = FaceFinder(networks.detector, face_settings(cfg.face))
         self._smoother = Smoother(cfg.readout.smoothing_s)
-        self._voice_prior = cfg.readout.voice_prior
+        self._prior = networks.hearing.prior if networks.hearing is not None and cfg.readout.voice_prior else None
+        self._timed = None if networks.timed is None else TimedHead(networks.timed)
+        self._pasts: dict[int, Past] = {}
         self._wall = WallClock()
 
     def results(
@@ -64,10 +82,10 @@ class Analyzer:
         except EngineError as error:
             raise WorkerError(f"analyze: {error}") from error
         marks = Marks(received_ns, located_ns, aligned_ns, now_ns())
-        tracked = self._verdicts(good, crops, readouts, packet)
+        # Of several people nobody knows whose voice it is.
+        voice = heard.voice if heard is not None and len(found) == 1 else None
+        tracked = self._in_time(self._verdicts(good, crops, readouts, packet), readouts, voice, t_ns)
         verdicts = [tracked.get(face.id) or unsure(face.id) for face in found] or [NOBODY]
-        if len(found) == 1:  # of several people nobody knows whose voice it is
-            verdicts = [self._with_voice(verdicts[0], heard)]
         engine = self._networks.model
         context = Context(packet, engine.manifest.identity, engine.backend, heard, dropped, self._calibration)
         smoothed = [
@@ -87,13 +105,23 @@ class Analyzer:
         tensor = to_tensor(np.stack([crop.luma for crop in crops]), self._networks.crop)
         return read(self._networks.model.infer({"crop": tensor}), self._networks.heads)
 
-    def _with_voice(self, verdict: Verdict, heard: Heard | None) -> Verdict:
-        hearing = self._networks.hearing
-        if hearing is None or heard is None or heard.voice is None:
-            return verdict
-        if hearing.source == "prior" and not self._voice_prior:
-            return verdict
-        return spoken(verdict, heard.voice, self._networks.voice_concepts, hearing)
+    def _in_time(
+        self, verdicts: Mapping[int, Verdict], readouts: Sequence[ConceptReadout], voice: VoiceReading | None, t_ns: int
+    ) -> Mapping[int, Verdict]:
+        """The verdicts, by face, with the voice and the past in them, where the model knows either."""
+        networks, prior = self._networks, self._prior
+        if self._timed is None:
+            if voice is None or prior is None:
+                return verdicts
+            return {face: spoken(each, voice, networks.voice_concepts, prior) for face, each in verdicts.items()}
+        activations = None if voice is None or voice.sound != "heard" else np.array(voice.activations)
+        concepts, found = (networks.concepts, networks.voice_concepts), {}
+        self._pasts = {face: past for face, past in self._pasts.items() if t_ns - past.t_ns <= FORGET_S * NS_PER_S}
+        for (face, verdict), readout in zip(verdicts.items(), readouts, strict=True):
+            shares, past = self._timed.score(seen_of(readout), activations, t_ns, self._pasts.get(face))
+            self._pasts[face] = past
+            found[face] = remembered(verdict, shares, voice, concepts)
+        return found
 
     def _verdicts(
         self, faces: Sequence[Face], crops: Sequence[FaceCrop], readouts: Sequence[ConceptReadout], packet: FramePacket

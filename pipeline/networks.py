@@ -18,6 +18,7 @@ from engines.spec import (
     HearingSpec,
     ManifestError,
     ModelFile,
+    TimedSpec,
     load_model_file,
     load_voice_file,
 )
@@ -32,8 +33,8 @@ FACES = MODELS_DIR / "faces.png"  # square crops in a row; made by benchmarks.fa
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """The compiled networks of a session, and why these; concepts, heads, crop and hearing are those of the concept
-    model. voice: hears, where the model does and there may be sound; voice_concepts are its own."""
+    """The compiled networks of a session, and why these; concepts, heads, crop, hearing and timed are those of the
+    concept model. voice: hears, where the model does and there may be sound; voice_concepts are its own."""
 
     detector: Engine
     model: Engine
@@ -42,6 +43,7 @@ class Networks:
     heads: HeadSpec
     crop: CropSpec
     hearing: HearingSpec | None
+    timed: TimedSpec | None
     voice_concepts: tuple[ConceptSpec, ...]
     notices: tuple[str, ...]
 
@@ -58,6 +60,8 @@ def load(cfg: LiveConfig) -> Networks:
         heads, crop = model.manifest.heads, model.manifest.crop
         if heads is None or crop is None:
             raise WorkerError(f"model {engine.model!r} is no concept model: its manifest has no heads or no crop", 2)
+        if cfg.readout.voice_prior and (model.manifest.hearing is None or model.manifest.hearing.prior is None):
+            raise WorkerError(f"readout.voice_prior: model {engine.model!r} has no prior weights of a voice", 2)
         detector = choose(engine.backend, load_model_file(DETECTOR), "fp32", engine.threads, {"luma": _sight(cfg)})
         faces = _faces(crop)
         hears = load_voice_file(model) if may_hear(cfg.capture) else None
@@ -70,7 +74,7 @@ def load(cfg: LiveConfig) -> Networks:
         notices.append(f"voice: {voice.engine.manifest.identity}, {voice.engine.backend}")
     return Networks(
         detector.engine, concepts.engine, None if voice is None else voice.engine, model.manifest.concepts, heads, crop,
-        model.manifest.hearing, () if hears is None else hears.manifest.concepts, tuple(notices),
+        model.manifest.hearing, model.manifest.timed, () if hears is None else hears.manifest.concepts, tuple(notices),
     )  # fmt: skip
 
 

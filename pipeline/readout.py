@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import msgspec
 import numpy as np
 
 from engines.concept import ConceptReadout, half_width, intervene
 from engines.hear import Heard
 from engines.preprocess import Affine, inverse
-from engines.spec import ConceptSpec, HeadSpec, HearingSpec
+from engines.spec import ConceptSpec, HeadSpec, PriorSpec
+from engines.timed import Shares
 from engines.voice import CONCEPTS, UNITS, VoiceReading
 from pipeline.messages import Contribution, Drops, EngagementFrame, FramePacket, Stages
 
@@ -117,29 +119,47 @@ def scored(
     return Verdict(face, "tracked", total(base, shares), base, ordered(shares), expression or None, uncertainty)
 
 
-def spoken(verdict: Verdict, voice: VoiceReading, concepts: Sequence[ConceptSpec], hearing: HearingSpec) -> Verdict:
-    """The verdict on a face whose voice this is. What is no voice that can be heard contributes nothing, and is not
-    listed.
+def spoken(verdict: Verdict, voice: VoiceReading, concepts: Sequence[ConceptSpec], prior: PriorSpec) -> Verdict:
+    """The verdict on a face whose voice this is, moved by weights that nobody learnt. What is no voice that can be
+    heard contributes nothing, and is not listed.
 
     How far answers are off was measured without voices, so that with one nobody knows.
     """
     if verdict.base is None or voice.sound != "heard":
         return verdict
     said = [
-        Contribution(
-            concept=concept.name,
-            kind="voice",
-            activation=round(activation, SHARE_DIGITS),
-            contribution=round(weight * (activation - mean), SCORE_DIGITS),
-            at=None,
-            source=hearing.source,
-        )
-        for concept, activation, weight, mean in zip(
-            concepts, voice.activations, hearing.weight, hearing.mean, strict=True
-        )
+        _said(concept.name, activation, weight * (activation - mean), "prior")
+        for concept, activation, weight, mean in zip(concepts, voice.activations, prior.weight, prior.mean, strict=True)
     ]
     shares = ordered([*verdict.contributions, *said])
     return replace(verdict, score=total(verdict.base, shares), contributions=shares, uncertainty=None)
+
+
+def remembered(
+    verdict: Verdict,
+    found: Shares,
+    voice: VoiceReading | None,
+    concepts: tuple[Sequence[ConceptSpec], Sequence[ConceptSpec]],
+) -> Verdict:
+    """The verdict on a face that is seen well, scored by what was seen and heard until now instead of by its picture.
+    concepts: those of faces and those of voices, in the order of the shares."""
+    faces, voices = concepts
+    seen = {concept.name: share for concept, share in zip(faces, found.seen, strict=True)}
+    shares = [
+        msgspec.structs.replace(each, contribution=round(float(seen[each.concept]), SCORE_DIGITS))
+        for each in verdict.contributions
+    ]
+    if found.heard is not None and voice is not None:
+        said = zip(voices, voice.activations, found.heard, strict=True)
+        shares += [_said(concept.name, activation, float(share), "learned") for concept, activation, share in said]
+    base = round(found.base, SCORE_DIGITS)
+    return replace(verdict, score=total(base, shares), base=base, contributions=ordered(shares), uncertainty=None)
+
+
+def _said(concept: str, activation: float, contribution: float, source: Literal["learned", "prior"]) -> Contribution:
+    return Contribution(
+        concept, "voice", round(activation, SHARE_DIGITS), round(contribution, SCORE_DIGITS), None, source
+    )
 
 
 def total(base: float, shares: Sequence[Contribution]) -> float:

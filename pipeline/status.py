@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from pipeline.clock import Rate, now_ns
 from engines.voice import SPEAKS
+from pipeline.clock import Rate, now_ns
 from pipeline.messages import Contribution, EngagementFrame, Health, Wire
 
 SHARES_SHOWN = 2

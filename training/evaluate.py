@@ -69,6 +69,8 @@ def open_model(name: str, backend: str) -> tuple[Engine, Engine]:
     """The face detector and the concept model: a name under models/, or the path of a folder."""
     file = model_at(name)
     crop, _ = parts_of(file.manifest)
+    if file.manifest.timed is not None:
+        raise ManifestError(f"{file.manifest.name} scores sessions, not single pictures: training.timed measures it")
     sample = {"crop": np.zeros((1, 1, crop.size_px, crop.size_px), np.float32)}
     detector_sample = {"luma": np.zeros((1, 1, 256, 256), np.float32)}
     detector = load_engine("onnxruntime", load_model_file("centerface"), "fp32", 1, detector_sample)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ pytest.importorskip("numba")
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.concept import read
 from engines.preprocess import to_tensor
-from engines.spec import load_model_file
+from engines.spec import TimedSpec, load_model_file
+from engines.timed import TimedHead
 from engines.voice import CONCEPTS as HEARD
 from tests.training.test_voice_speech import utterance
 from training.concepts import NAMES
@@ -27,6 +29,7 @@ from training.timed.streams import Streams, load, save
 from training.voice.export import write as write_voice
 from training.voice.model import Spoken, VoiceNet
 from training.voice.speech import save as save_speech
+from training.voice.train import VoiceFigures
 
 ICT_PATH = Path(__file__).parents[2].parent / "shared" / "data" / "ict_facekit_light.npz"
 VOICES = ([utterance(0, 6)], [utterance(1, 6)])
@@ -62,12 +65,19 @@ def noxi_roles() -> tuple[str, str]:
     return ROLES
 
 
+class Named:
+    """Stands for an engine that is not asked."""
+
+    class manifest:
+        identity = "known@000000000000"
+
+
 @pytest.fixture
-def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> noxi.Outcome:
+def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[noxi.Outcome, TimedSpec, Mapping[str, Streams]]:
     """The whole run on streams that are known, since no picture here is worth looking at."""
     told_of = simulated(tmp_path / "noxi")
 
-    def known(folder: Path, split: str, *_: object) -> list[noxi.Participant]:
+    def listed(folder: Path, split: str, *_: object) -> list[noxi.Participant]:
         people = noxi.people(folder, split)
         return [
             noxi.Participant(
@@ -76,18 +86,17 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> noxi.Outcome:
             for each in people
         ]
 
-    class Named:
-        class manifest:  # stands for an engine's own
-            identity = "known@000000000000"
-
-    monkeypatch.setattr(noxi, "streams_of", known)
+    monkeypatch.setattr(noxi, "streams_of", listed)
     monkeypatch.setattr(noxi, "_RIVAL_STEPS", 30)
-    (tmp_path / "voice.onnx").write_bytes(b"none")
     eyes = noxi.Eyes(Named(), Named(), None)  # type: ignore[arg-type]  # nothing is looked at
-    return noxi.run(tmp_path / "noxi", eyes, tmp_path / "voice.onnx", tmp_path / "out", seed=1)
+    outcome, timed = noxi.run(tmp_path / "noxi", eyes, Named(), tmp_path / "out", seed=1)  # type: ignore[arg-type]
+    return outcome, timed, told_of
 
 
-def test_causes_are_found_again_and_both_senses_beat_one(told: noxi.Outcome, tmp_path: Path) -> None:
+def test_causes_are_found_again_and_both_senses_beat_one(
+    known: tuple[noxi.Outcome, TimedSpec, Mapping[str, Streams]], tmp_path: Path
+) -> None:
+    told, _, _ = known
     figures = {each.way: each.ccc for each in told.figures}
     assert set(figures) == {f"{way}, {how}" for way in noxi.WAYS for how in ("linear", "GRU", "TCN")}
     assert figures["V+A, linear"] > 0.8
@@ -108,6 +117,24 @@ def test_causes_are_found_again_and_both_senses_beat_one(told: noxi.Outcome, tmp
     values = [float(line) for line in paths[0].read_text().splitlines()]
     assert len(values) == 40 * talk.FPS
     assert 0 <= min(values) <= max(values) <= 1
+
+
+def test_what_was_learnt_scores_the_same_frame_by_frame(
+    known: tuple[noxi.Outcome, TimedSpec, Mapping[str, Streams]], tmp_path: Path
+) -> None:
+    """The heads as a session runs them, against the predictions that were written."""
+    _, timed, told_of = known
+    head, before, scores = TimedHead(timed), None, []
+    person = noxi.people(tmp_path / "noxi", "valid")[0]
+    stream = told_of[person.stem]
+    for frame, (seen, heard) in enumerate(zip(stream.seen, stream.heard, strict=True)):
+        shares, before = head.score(seen, heard, round(1e9 * frame / talk.FPS), before)
+        assert shares.heard is not None
+        scores.append(shares.base + shares.seen.sum() + shares.heard.sum())
+    name = f"{person.session}/{person.role}.engagement.prediction.csv"
+    written = np.loadtxt(tmp_path / "out" / "predictions" / "val" / name)
+    later = slice(10 * talk.FPS, None)  # the first frame counts once more where time had passed before it
+    np.testing.assert_allclose(np.clip(scores, 0, 1)[later], written[later], atol=1e-4)
 
 
 def test_one_ccc_over_everybody_is_not_the_mean_of_each() -> None:
@@ -141,9 +168,9 @@ def test_a_rival_learns_what_is_late(name: str) -> None:
 
 def test_a_missing_voice_network_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as stopped:
-        noxi.main(tmp_path, tmp_path / "voice.onnx", tmp_path / "out")
+        noxi.main(tmp_path, tmp_path / "out", voice="nosuch")
     assert stopped.value.exit_code == 2
-    assert "voice network not found" in capsys.readouterr().err
+    assert "unknown model 'nosuch'" in capsys.readouterr().err
 
 
 @pytest.mark.shared
@@ -153,11 +180,13 @@ def test_a_session_is_seen_and_heard_by_the_shipped_model(tmp_path: Path) -> Non
         pytest.skip("the ICT-FaceKit model is not beside the checkout")
     save_speech(tmp_path / "speech.npz", [*VOICES[0], *VOICES[1]])
     make(Job(ICT_PATH, tmp_path / "speech.npz", tmp_path / "sim", "val", "007", 1.0, 5))
-    write_voice(Spoken(VoiceNet().eval()), tmp_path / "voice.onnx")
+    figures = VoiceFigures(0.5, 0.5, 0.5, 0.0, 0.0, 0.5, 0.0, ("nobody",), 0.0)
+    write_voice(Spoken(VoiceNet().eval()), figures, tmp_path / "models" / "voice")
+    voice = OnnxRuntimeEngine(load_model_file("voice", tmp_path / "models"))
     file = load_model_file("agcm-live")
     crop, heads = parts_of(file.manifest)
     eyes = noxi.Eyes(OnnxRuntimeEngine(load_model_file("centerface")), OnnxRuntimeEngine(file), crop)
-    parts = noxi.streams_of(tmp_path / "sim", "valid", eyes, tmp_path / "voice.onnx", tmp_path / "cache")
+    parts = noxi.streams_of(tmp_path / "sim", "valid", eyes, voice, tmp_path / "cache")
     assert [part.person.role for part in parts] == list(noxi_roles())
     for part in parts:
         assert part.streams.seen.shape == (talk.FPS, len(NAMES), 1 + len(heads.base))
@@ -167,5 +196,5 @@ def test_a_session_is_seen_and_heard_by_the_shipped_model(tmp_path: Path) -> Non
     shares = streams.shares(eyes, crops)[:, :, 1].sum(1) - np.sum([row[0] for row in heads.mean]) + heads.base[0]
     scores = [each.score for each in read(eyes.model.infer({"crop": to_tensor(crops, crop)}), heads)]
     np.testing.assert_allclose(shares, scores, atol=1e-6, err_msg="W . c of the score adds up to the live score")
-    again = noxi.streams_of(tmp_path / "sim", "valid", eyes, Path("gone.onnx"), tmp_path / "cache")
+    again = noxi.streams_of(tmp_path / "sim", "valid", eyes, voice, tmp_path / "cache")
     np.testing.assert_array_equal(again[0].streams.seen, parts[0].streams.seen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,8 +14,11 @@ import onnxruntime
 import torch
 import typer
 
-from engines.voice import HOP
+from engines.spec import load_model_file
+from engines.voice import CONCEPTS, HOP
 from training.voice.model import BIN_ST, COLUMNS, PITCH_BINS, Spoken, VoiceNet, pitch_st
+from training.voice.reliability import ConceptFigures
+from training.voice.train import VoiceFigures
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +93,21 @@ def test_the_command_writes_the_file_or_nothing(
 ) -> None:
     from training.voice import export
 
-    torch.save(spoken.network.state_dict(), tmp_path / "weights.pt")
-    export.main(tmp_path / "weights.pt", tmp_path / "voice.onnx")
+    speaking = ConceptFigures("speaking", "", 0.91, 0.1, 0.95, 1.0, 100)
+    figures = VoiceFigures(0.9, 0.9, 0.9, 10.0, 0.1, 0.8, 0.7, ("somebody",), 0.1, (speaking,))
+    for name, state in (("whole", spoken.network.state_dict()), ("other", {"other": torch.zeros(1)})):
+        (tmp_path / name).mkdir()
+        torch.save(state, tmp_path / name / "weights.pt")
+        (tmp_path / name / "figures.json").write_bytes(msgspec.json.encode(figures))
+    export.main(tmp_path / "whole", tmp_path / "models" / "voice")
     assert "ONNX Runtime and torch differ by" in capsys.readouterr().out
-    (tmp_path / "voice.onnx").unlink()
-    torch.save({"other": torch.zeros(1)}, tmp_path / "other.pt")
+    file = load_model_file("voice", tmp_path / "models")
+    assert tuple(concept.name for concept in file.manifest.concepts) == CONCEPTS
+    assert [concept.reliability for concept in file.manifest.concepts] == [0.91, *[None] * (len(CONCEPTS) - 1)]
     monkeypatch.setattr(export, "TOLERANCE", 0.0)
-    for name, words in (("none", "weights not found"), ("other", "no weights of the voice"), ("weights", "differ by")):
+    for name, words in (("none", "weights not found"), ("other", "no weights of the voice"), ("whole", "differ by")):
         with pytest.raises(typer.Exit) as stopped:
-            export.main(tmp_path / f"{name}.pt", tmp_path / "voice.onnx")
+            export.main(tmp_path / name, tmp_path / "models" / "again")
         assert stopped.value.exit_code == 2
         assert words in capsys.readouterr().err
-        assert not (tmp_path / "voice.onnx").exists()
+        assert not (tmp_path / "models" / "again" / "model.onnx").exists()

@@ -1,9 +1,4 @@
-"""A gamma memory of concept embeddings (de Vries & Principe 1992): x_0 = c, x_j = x_j + a (x_{j-1} - x_j).
-
-Each tap is a causal linear filter of the tap before, so tap j is the embedding as it was about j time constants ago,
-the blurrier the longer ago. A head that is linear in the taps stays additive over concepts and over the past, and its
-whole state is the taps themselves: [D, J] numbers that an engine can carry in and out.
-"""
+"""The gamma memory of engines.timed over a whole recording, whose frames come at one rate."""
 
 from __future__ import annotations
 
@@ -12,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.signal import lfilter
+
+from engines.timed import advance, gain_of
 
 F64 = npt.NDArray[np.float64]
 
@@ -31,7 +28,7 @@ class Memory:
     @property
     def gain(self) -> float:
         """a: how far a tap goes towards the one before in a frame; so it lags (1 - a) / a frames behind on average."""
-        return 1.0 / (1.0 + self.constant_s * self.rate_hz)
+        return gain_of(1.0 / self.rate_hz, self.constant_s)
 
     def start(self, usual: F64) -> F64:
         """State [D, J] in which the past was as `usual` [D]."""
@@ -39,11 +36,8 @@ class Memory:
 
     def step(self, state: F64, now: F64) -> tuple[F64, F64]:
         """One frame: state [D, J] and embeddings [D] -> the present and all taps [D, 1 + J], and the next state."""
-        taps = np.empty((len(now), 1 + self.taps))
-        taps[:, 0] = now
-        for j in range(self.taps):
-            taps[:, j + 1] = state[:, j] + self.gain * (taps[:, j] - state[:, j])
-        return taps, taps[:, 1:].copy()
+        taps = advance(state, now, self.gain)
+        return taps, taps[:, 1:]
 
     def run(self, embeddings: F64, usual: F64) -> F64:
         """All frames at once: embeddings [T, D] -> taps [T, D, 1 + J], as `step` from `start` gives them."""

@@ -1,4 +1,4 @@
-"""NoXi / MultiMediate end to end: `python -m training.timed.noxi FOLDER --voice voice.onnx --out DIR`.
+"""NoXi / MultiMediate end to end: `python -m training.timed.noxi FOLDER --out DIR`.
 
 FOLDER is NoXi's official layout (or what training.synthetic.noxi simulates in it). Every participant is seen and heard
 once; timed heads are then fitted on the training sessions from what is seen (V), heard (A) and both (V+A), and measured
@@ -12,7 +12,6 @@ what it did contribute.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +27,8 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 from engines.backend_onnxruntime import OnnxRuntimeEngine
-from engines.base import EngineError
-from engines.spec import ManifestError, load_model_file
+from engines.base import Engine, EngineError
+from engines.spec import ManifestError, TimedSpec, load_model_file
 from engines.voice import CONCEPTS as HEARD
 from training.concepts import NAMES
 from training.data.noxi import LABEL_HZ, Person, people, read_track
@@ -37,6 +36,7 @@ from training.data.pictures import DataError
 from training.data.writing import replaced
 from training.evaluate import model_at, parts_of
 from training.metrics import ccc, pearson
+from training.timed.export import manifest_for, timed_spec, write
 from training.timed.head import Session, TimedHead, fit
 from training.timed.memory import Memory
 from training.timed.rivals import RIVALS, fitted
@@ -94,7 +94,7 @@ def recorded(person: Person) -> Path:
     return sound if sound.is_file() else person.file("video.mp4")
 
 
-def streams_of(folder: Path, split: str, eyes: Eyes, voice: Path, cache: Path) -> list[Participant]:
+def streams_of(folder: Path, split: str, eyes: Eyes, voice: Engine, cache: Path) -> list[Participant]:
     """Everybody in a split. What was seen and heard before is read from `cache`. Raises DataError naming a file."""
     found = []
     for person in track(people(folder, split), description=f"NoXi {split}"):
@@ -171,12 +171,9 @@ def causes_of(head: TimedHead, valid: Sequence[Session], parts: Sequence[Partici
     return tuple(listed)
 
 
-def run(folder: Path, eyes: Eyes, voice: Path, out: Path, seed: int) -> Outcome:
-    """Fit, measure, and write the predictions of the head that sees and hears. Raises DataError."""
-    if not voice.is_file():
-        raise DataError(f"voice network not found: {voice}; training.voice makes it")
-    heard_by = hashlib.sha256(voice.read_bytes()).hexdigest()[:12]
-    cache = out / "streams" / f"{eyes.model.manifest.identity}-{heard_by}"
+def run(folder: Path, eyes: Eyes, voice: Engine, out: Path, seed: int) -> tuple[Outcome, TimedSpec]:
+    """Fit, measure, and write the predictions of the head that sees and hears; and the heads. Raises DataError."""
+    cache = out / "streams" / f"{eyes.model.manifest.identity}-{voice.manifest.identity}"
     train, valid = (streams_of(folder, split, eyes, voice, cache) for split in ("train", "valid"))
     usual = usual_of(train)
     learnt, held = sessions(train, usual), sessions(valid, usual)
@@ -198,11 +195,12 @@ def run(folder: Path, eyes: Eyes, voice: Path, out: Path, seed: int) -> Outcome:
             figures.append(judged(f"{way}, {name}", [rival(columns(each, rows)) for each in valid], labels))
     causes = causes_of(heads["V+A"], held, valid)
     sizes = np.array([(each.true, each.found) for each in causes])
-    return Outcome(
+    outcome = Outcome(
         eyes.model.manifest.identity, bool(causes), sum(len(label) for label in labels), tuple(figures), causes,
         float(spearmanr(sizes[:, 0], sizes[:, 1]).statistic) if causes else None,
         tuple(each.concept for each in causes if each.r < 0),
     )  # fmt: skip
+    return outcome, timed_spec(MEMORY, usual, heads["V"], heads["V+A"])
 
 
 def predict(out: Path, parts: Sequence[Participant], answers: Sequence[F64]) -> None:
@@ -235,9 +233,12 @@ def show(outcome: Outcome) -> None:
 
 def main(
     folder: Annotated[Path, typer.Argument(help="NoXi in its official layout, or simulated")],
-    voice: Annotated[Path, typer.Option(help="exported voice network")],
     out: Annotated[Path, typer.Option(help="folder for predictions, figures and what was seen and heard")],
     model: Annotated[str, typer.Option(help="a folder under models/, or a path with a / in it")] = "agcm-live",
+    voice: Annotated[str, typer.Option(help="the same, of a voice network")] = "agcm-voice",
+    export: Annotated[
+        Path | None, typer.Option(metavar="models/NAME", help="also write the heads as a model that runs live")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="also write the figures here")] = None,
     seed: Annotated[int, typer.Option(help="of the rivals")] = 1,
 ) -> None:
@@ -246,7 +247,11 @@ def main(
         file = model_at(model)
         crop, _ = parts_of(file.manifest)
         eyes = Eyes(OnnxRuntimeEngine(load_model_file("centerface"), threads=1), OnnxRuntimeEngine(file), crop)
-        outcome = run(folder, eyes, voice, out, seed)
+        ears = model_at(voice)
+        outcome, timed = run(folder, eyes, OnnxRuntimeEngine(ears), out, seed)
+        if export is not None:
+            write(manifest_for(export.name, file, ears, timed, export), export)
+            typer.echo(f"wrote {export}: run it with python run_live.py --model {export.name}")
         show(outcome)
         if json is not None:
             with replaced(json) as partial:

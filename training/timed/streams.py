@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from engines.base import Engine
+from engines.hear import Listener
 from engines.preprocess import to_tensor
 from engines.spec import CropSpec
-from engines.voice import CONCEPTS, HOP, RATE_HZ, VoiceMeter
+from engines.voice import BEHIND_S, CONCEPTS, HOP, RATE_HZ, VoiceMeter
 from training.data.cache import CropRule
 from training.data.corpus import CENTRE_SHARES
 from training.data.cut import Cutter
@@ -68,19 +68,16 @@ def shares(eyes: Eyes, crops: npt.NDArray[np.uint8]) -> F64:
     return np.concatenate([p, p * said["active"] + (1 - p) * said["inactive"]], axis=2)
 
 
-def hear(path: Path, network: Path, count: int, rate_hz: float) -> F64:
-    """Activations [count, V] at each frame of a recording. Raises DataError if it cannot be read."""
+def hear(path: Path, voice: Engine, count: int, rate_hz: float) -> F64:
+    """Activations [count, V] at each frame of a recording, of the sound that a live session joins with it. Raises
+    DataError if it cannot be read."""
     samples = decode(path)
-    session = onnxruntime.InferenceSession(str(network), providers=["CPUExecutionProvider"])
-    memory = np.zeros([int(size) for size in session.get_inputs()[1].shape], np.float32)
-    meter, done = VoiceMeter(), 0
+    listener, meter, done = Listener(voice), VoiceMeter(), 0
     found = np.zeros((count, len(CONCEPTS)))
     for frame in range(count):
-        steps = min(int((frame + 1) / rate_hz * RATE_HZ) // HOP, len(samples) // HOP) - done
+        steps = min(int((frame / rate_hz - BEHIND_S) * RATE_HZ) // HOP, len(samples) // HOP) - done
         if steps > 0:
-            part = samples[None, done * HOP : (done + steps) * HOP]
-            voice, memory = session.run(["voice", "memory_out"], {"samples": part, "memory": memory})
-            meter.push(voice[0])
+            meter.push(listener.hear(samples[done * HOP : (done + steps) * HOP]))
             done += steps
         found[frame] = meter.reading().activations
     return found

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.voice import HOP, RATE_HZ
-from training.voice.speech import Labelled
+from training.voice.speech import Clip, Labelled
 from training.voice.teachers import SEEN_STEPS
 
 F32 = npt.NDArray[np.float32]
@@ -41,14 +41,28 @@ def by_voice(clips: Sequence[Labelled]) -> Mapping[str, list[Labelled]]:
     return found
 
 
-def conversation(clips: Sequence[Labelled], steps: int, rng: np.random.Generator) -> Scene:
-    """Clips of one voice in random order with pauses, cut to `steps`, clean."""
+def retuned(each: Labelled, factor: float) -> Labelled:
+    """The clip played `factor` times as fast: another, higher or lower, voice; its labels go with it."""
+    steps = int(each.clip.steps / factor)
+    at = np.arange(steps * HOP) * factor
+    samples = np.interp(at, np.arange(len(each.clip.samples)), each.clip.samples).astype(np.float32)
+    rows = (np.arange(steps) * factor).astype(np.int64)
+    syllable = np.zeros(steps, np.float32)
+    syllable[np.minimum(np.rint(np.flatnonzero(each.syllable) / factor).astype(np.int64), max(steps - 1, 0))] = 1.0
+    pitch_st = (each.pitch_st[rows] + 12 * np.log2(factor)).astype(np.float32)
+    clip = Clip(each.clip.voice, each.clip.name, samples)
+    return Labelled(clip, each.speaking[rows], each.voiced[rows], pitch_st, syllable)
+
+
+def conversation(clips: Sequence[Labelled], steps: int, rng: np.random.Generator, factor: float | None = None) -> Scene:
+    """Clips of one voice in random order with pauses, cut to `steps`, clean. factor: see `retuned`."""
     samples = np.zeros(steps * HOP, np.float32)
     speaking, voiced, syllable = (np.zeros(steps, np.float32) for _ in range(3))
     pitch_st = np.full(steps, np.nan, np.float32)
     at = int(rng.uniform(0, 1.0) * 100)
     while at < steps:
         each = clips[int(rng.integers(len(clips)))]
+        each = each if factor is None else retuned(each, factor)
         count = min(each.clip.steps, steps - at)
         rows = slice(at, at + count)
         samples[at * HOP : (at + count) * HOP] = each.clip.samples[: count * HOP]

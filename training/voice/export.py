@@ -1,27 +1,45 @@
-"""The voice network as a file: `python -m training.voice.export runs/voice/weights.pt --out voice.onnx`."""
+"""The voice network as a model folder: `python -m training.voice.export runs/voice --out models/agcm-voice`."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
+import msgspec
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 import typer
 
-from engines.voice import HOP
+from engines.backend_onnxruntime import OnnxRuntimeEngine
+from engines.base import EngineError
+from engines.hear import Listener
+from engines.spec import ConceptSpec, Manifest, ModelFile, TensorSpec
+from engines.voice import CONCEPTS, HOP
 from training.data.pictures import DataError
 from training.data.writing import replaced
 from training.experiment import ExperimentError
 from training.graphs import GraphError, graph_of
 from training.run import load_weights
 from training.voice.compose import noise, vowel
-from training.voice.model import Spoken, VoiceNet
+from training.voice.model import COLUMNS, Spoken, VoiceNet
+from training.voice.train import VoiceFigures
 
 TOLERANCE = 1e-2
 """Of probabilities, semitones and decibels: what is heard is no better than that."""
+MEANINGS: Final[Mapping[str, str]] = {
+    "speaking": "probability that a person speaks",
+    "loudness": "LKFS of the last 0.4 s while speaking; active: louder than the speaker's usual",
+    "pitch_height": "semitones above the speaker's median",
+    "pitch_movement": "standard deviation of the pitch in the last 1.5 s, semitones",
+    "speech_rate": "syllables a second in the last 3 s",
+    "clear_voice": "harmonics-to-noise ratio of voiced sound in the last second, dB",
+    "vocal_effort": "alpha ratio of voiced sound in the last second, dB; active: more power above 1 kHz",
+    "silence": "seconds since somebody spoke",
+    "takes_turn": "seconds since speech began after a pause; active: just now",
+}
 
 
 def to_onnx(spoken: Spoken, path: Path) -> None:
@@ -33,48 +51,84 @@ def to_onnx(spoken: Spoken, path: Path) -> None:
     path.write_bytes(graph.SerializeToString(deterministic=True))
 
 
+def manifest_for(path: Path, name: str, spoken: Spoken, figures: VoiceFigures) -> Manifest:
+    """The manifest of an exported file. Reliabilities are those of voices as microphones hear them."""
+    memory = spoken.network.memory_size
+    rated = {each.concept: each.r for each in figures.concepts}
+    return Manifest(
+        name=name,
+        file=path.name,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        inputs=(TensorSpec("samples", "float32", (1, -1)), TensorSpec("memory", "float32", (1, memory))),
+        outputs=(
+            TensorSpec("voice", "float32", (1, -1, len(COLUMNS))),
+            TensorSpec("memory_out", "float32", (1, memory)),
+        ),
+        concepts=tuple(
+            ConceptSpec(
+                each, "voice", MEANINGS[each], round(rated[each], 4) if np.isfinite(rated.get(each, np.nan)) else None,
+                "teacher" if each in rated else "",
+            )
+            for each in CONCEPTS
+        ),
+    )  # fmt: skip
+
+
 @torch.no_grad()
-def parity(spoken: Spoken, path: Path) -> float:
+def parity(spoken: Spoken, file: ModelFile) -> float:
     """Largest difference between ONNX Runtime, fed in parts, and torch over two seconds of a voice in noise."""
     rng = np.random.default_rng(0)
     count = 200 * HOP
     sound = vowel(np.linspace(10, 20, count), rng) + 0.01 * noise(count, rng)
     whole, _ = spoken(torch.from_numpy(sound)[None], torch.zeros(1, spoken.network.memory_size))
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    memory, parts = np.zeros((1, spoken.network.memory_size), np.float32), []
-    for start in range(0, 200, 5):
-        samples = sound[None, start * HOP : (start + 5) * HOP]
-        voice, memory = session.run(["voice", "memory_out"], {"samples": samples, "memory": memory})
-        parts.append(voice)
-    return float(np.abs(np.concatenate(parts, axis=1) - whole.numpy()).max())
+    listener = Listener(OnnxRuntimeEngine(file))
+    parts = [listener.hear(sound[start * HOP : (start + 5) * HOP]) for start in range(0, 200, 5)]
+    return float(np.abs(np.concatenate(parts) - whole[0].numpy()).max())
 
 
-def write(spoken: Spoken, out: Path) -> float:
-    """Write the file, or nothing: raises GraphError where ONNX Runtime hears something else than torch."""
-    with replaced(out) as partial:
+def write(spoken: Spoken, figures: VoiceFigures, out: Path) -> float:
+    """Write the folder, or nothing: raises GraphError where ONNX Runtime hears something else than torch, DataError if
+    it cannot be written."""
+    with replaced(out / "model.onnx") as partial:
         to_onnx(spoken, partial)
-        if not (off := parity(spoken, partial)) <= TOLERANCE:
+        manifest = manifest_for(partial, out.name, spoken, figures)
+        if not (off := parity(spoken, ModelFile(partial, manifest))) <= TOLERANCE:
             raise GraphError(f"{out} is not written: ONNX Runtime and torch differ by {off:.1e}")
+    described = msgspec.structs.replace(manifest, file="model.onnx")
+    with replaced(out / "manifest.json") as partial:
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(described), indent=1) + b"\n")
     return off
 
 
+def read(folder: Path) -> tuple[Spoken, VoiceFigures]:
+    """What training.voice.train wrote. Raises DataError or ExperimentError naming what is not there or is another."""
+    try:
+        network = VoiceNet()
+        network.load_state_dict(load_weights(folder / "weights.pt"))
+        figures = msgspec.json.decode((folder / "figures.json").read_bytes(), type=VoiceFigures)
+    except OSError as error:
+        raise DataError(f"{error.filename}: {error.strerror}; training.voice.train writes it") from error
+    except msgspec.MsgspecError as error:
+        raise DataError(f"{folder / 'figures.json'}: {error}") from error
+    except RuntimeError as error:
+        if isinstance(error, ExperimentError):
+            raise
+        raise DataError(f"{folder / 'weights.pt'} holds no weights of the voice network") from error
+    return Spoken(network.eval()), figures
+
+
 def main(
-    weights: Annotated[Path, typer.Argument(help="weights.pt of training.voice.train")],
-    out: Annotated[Path, typer.Option(help="ONNX file to write")],
+    trained: Annotated[Path, typer.Argument(help="folder of training.voice.train: weights.pt, figures.json")],
+    out: Annotated[Path, typer.Option(help="model folder to write; its name is the model's")],
 ) -> None:
     """Export the voice network and check that ONNX Runtime hears the same."""
     try:
-        network = VoiceNet()
-        network.load_state_dict(load_weights(weights))
-        off = write(Spoken(network.eval()), out)
-    except RuntimeError as error:
-        reason = error if isinstance(error, GraphError) else f"{weights} holds no weights of the voice network"
-        typer.echo(f"error: {reason}", err=True)
-        raise typer.Exit(2) from error
-    except (DataError, ExperimentError) as error:
+        off = write(*read(trained), out)
+    except (DataError, ExperimentError, GraphError, EngineError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-    typer.echo(f"wrote {out}: {out.stat().st_size / 1e6:.1f} MB; ONNX Runtime and torch differ by {off:.1e}")
+    size_mb = (out / "model.onnx").stat().st_size / 1e6
+    typer.echo(f"wrote {out}: {size_mb:.1f} MB; ONNX Runtime and torch differ by {off:.1e}")
 
 
 if __name__ == "__main__":

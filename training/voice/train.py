@@ -25,12 +25,15 @@ from training.feed import rate
 from training.run import Averaged, write_atomically
 from training.voice.compose import Scene, by_voice, conversation, recorded, synthetic
 from training.voice.model import BIN_ST, PITCH_BINS, Heard, VoiceNet, pitch_st
+from training.voice.reliability import ConceptFigures, reliabilities
 from training.voice.speech import Labelled, load
 
 SCENE_STEPS = 800
 WARM_STEPS = 100
 """Steps of a scene that are not judged: the network hears the start out of silence."""
 _SYNTHETIC = 0.15
+_RETUNED = (0.75, 1.3)
+"""How much faster clips are played to be other people's."""
 _PITCH_SPREAD_BINS = 1.0
 _NEAR_STEPS = 8
 """A syllable counts as heard within this of its mark."""
@@ -48,7 +51,7 @@ class Targets(NamedTuple):
 class VoiceFigures(msgspec.Struct, frozen=True):
     """On held-out voices: AUC and accuracy of speaking (teacher at .5), AUC of voicing; of steps that both call voiced,
     the median error of pitch in cents and the share that is off by more than 50; syllables: F1, and correlation of the
-    number in 3 s with the teacher's."""
+    number in 3 s with the teacher's. concepts: see training.voice.reliability."""
 
     speaking_auc: float
     speaking_accuracy: float
@@ -59,6 +62,7 @@ class VoiceFigures(msgspec.Struct, frozen=True):
     rate_r: float
     voices: tuple[str, ...]
     hours: float
+    concepts: tuple[ConceptFigures, ...] = ()
 
 
 def scenes(voices: Sequence[list[Labelled]], count: int, seed: int, *, clean: bool = False) -> Iterator[Scene]:
@@ -68,9 +72,11 @@ def scenes(voices: Sequence[list[Labelled]], count: int, seed: int, *, clean: bo
         if clean:
             yield conversation(voices[i % len(voices)], SCENE_STEPS, rng)
             continue
-        made = synthetic(SCENE_STEPS, rng) if rng.random() < _SYNTHETIC else conversation(
-            voices[int(rng.integers(len(voices)))], SCENE_STEPS, rng
-        )  # fmt: skip
+        if rng.random() < _SYNTHETIC:
+            made = synthetic(SCENE_STEPS, rng)
+        else:
+            factor = float(rng.uniform(*_RETUNED)) if rng.random() < 0.5 else None
+            made = conversation(voices[int(rng.integers(len(voices)))], SCENE_STEPS, rng, factor)
         yield recorded(made, rng)
 
 
@@ -172,7 +178,8 @@ def train(clips: Sequence[Labelled], held_out: Sequence[str], steps: int, seed: 
             print(f"{step + 1}/{steps} loss {loss.item():.3f}", flush=True)
     model.load_state_dict(averaged.state)
     names = tuple(held_out)
-    return model, measure(model, [voices[name] for name in names], names, 60)
+    held = [voices[name] for name in names]
+    return model, msgspec.structs.replace(measure(model, held, names, 60), concepts=reliabilities(model, held, 24))
 
 
 def main(

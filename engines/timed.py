@@ -1,0 +1,111 @@
+"""A score that owes to the past: linear in a memory of what was seen and heard, so that contributions still add up.
+
+A gamma memory (de Vries and Principe 1992): tap 0 is the value x now, and each next tap follows the one before,
+x_j <- x_j + a (x_{j-1} - x_j); so tap j is the value as it was about j time constants ago, the blurrier the longer ago.
+a = dt / (dt + constant), where dt is the time since the last picture: at any rate of pictures the same memory.
+
+    score = base + sum_k contribution_k,   contribution_k = sum_{i,j} weight_kij (x_kij - mean_kij)
+
+The whole state of a person is the taps themselves; `advance` takes it and returns it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.concept import ConceptReadout
+from engines.spec import BranchSpec, SensesSpec, TimedSpec
+
+F64 = npt.NDArray[np.float64]
+FORGET_S = 1.0
+"""Whoever was not seen for longer is met anew."""
+
+
+def gain_of(elapsed_s: float, constant_s: float) -> float:
+    """a: how far a tap goes towards the one before in that time."""
+    return elapsed_s / (elapsed_s + constant_s)
+
+
+def advance(past: F64, now: F64, gain: float) -> F64:
+    """Taps [..., J] of the past and values [...] now -> all taps [..., 1 + J]; without the first they are the past of
+    the next picture."""
+    taps = np.empty((*now.shape, 1 + past.shape[-1]))
+    taps[..., 0] = now
+    for j in range(past.shape[-1]):
+        taps[..., j + 1] = past[..., j] + gain * (taps[..., j] - past[..., j])
+    return taps
+
+
+def seen_of(readout: ConceptReadout) -> F64:
+    """What is kept of a face [K, 2 + E]: the activation of each concept, and W_k . c_k for each output of the heads."""
+    p = readout.activation[:, None]
+    return np.concatenate([p, p * readout.active + (1.0 - p) * readout.inactive], axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """State of one person at `t_ns`. seen: [K, m, J]; heard: [V, J]."""
+
+    t_ns: int
+    seen: F64
+    heard: F64
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """base, and what each concept contributed: seen [K]; heard [V], None without sound."""
+
+    base: float
+    seen: F64
+    heard: F64 | None
+
+
+class TimedHead:
+    """Scores people from moment to moment; the past is given and returned. spec: of the model's manifest."""
+
+    def __init__(self, spec: TimedSpec) -> None:
+        self._spec = spec
+        self._start = _past(spec.usual_seen, spec.taps), _past(spec.usual_heard, spec.taps)
+        self._alone, self._both = _Senses(spec.seen), _Senses(spec.both) if spec.both else None
+
+    def score(self, seen: F64, heard: F64 | None, t_ns: int, before: Past | None) -> tuple[Shares, Past]:
+        """Values [K, m] of a face, and activations [V] of a voice (None: there is no sound to hear) at `t_ns`.
+
+        before: the state that the last call returned; None, time that runs back and a gap of more than FORGET_S are a
+        new beginning: then the past was as usual.
+        """
+        if before is None or not 0 < t_ns - before.t_ns <= FORGET_S * 1e9:
+            before = Past(t_ns, *self._start)
+        gain = gain_of((t_ns - before.t_ns) / 1e9, self._spec.constant_s)
+        seen_taps = advance(before.seen, seen, gain)
+        if heard is None or self._both is None:
+            return self._alone.shares(seen_taps, None), Past(t_ns, seen_taps[..., 1:], self._start[1])
+        heard_taps = advance(before.heard, heard, gain)
+        return self._both.shares(seen_taps, heard_taps), Past(t_ns, seen_taps[..., 1:], heard_taps[..., 1:])
+
+
+class _Senses:
+    """The weights of one set of senses as arrays."""
+
+    def __init__(self, spec: SensesSpec) -> None:
+        self._base = spec.base
+        self._seen, self._heard = _branch(spec.seen), _branch(spec.heard) if spec.heard else None
+
+    def shares(self, seen: F64, heard: F64 | None) -> Shares:
+        weight, mean = self._seen
+        found = np.einsum("kij,kij->k", weight, seen - mean)
+        if heard is None or self._heard is None:
+            return Shares(self._base, found, None)
+        weight, mean = self._heard
+        return Shares(self._base, found, np.einsum("kij,kij->k", weight, heard[:, None] - mean))
+
+
+def _past(usual: tuple[float, ...] | tuple[tuple[float, ...], ...], taps: int) -> F64:
+    return np.repeat(np.asarray(usual, np.float64)[..., None], taps, axis=-1)
+
+
+def _branch(spec: BranchSpec) -> tuple[F64, F64]:
+    return np.asarray(spec.weight, np.float64), np.asarray(spec.mean, np.float64)

@@ -1,0 +1,104 @@
+"""A score that owes to the past: the memory at any rate, the state given and returned, shares that add up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.spec import BranchSpec, SensesSpec, TimedSpec
+from engines.timed import TimedHead, advance, gain_of
+
+TAPS, CONCEPTS, VALUES, VOICES = 3, 2, 4, 2
+FRAME_NS = 40_000_000
+
+
+def branch(rng: np.random.Generator, concepts: int, values: int) -> BranchSpec:
+    def numbers() -> tuple[tuple[tuple[float, ...], ...], ...]:
+        found = rng.normal(0, 1, (concepts, values, 1 + TAPS)).tolist()
+        return tuple(tuple(tuple(row) for row in concept) for concept in found)
+
+    return BranchSpec(numbers(), numbers())
+
+
+def spec(*, hears: bool = True) -> TimedSpec:
+    rng = np.random.default_rng(0)
+    alone = SensesSpec(0.4, branch(rng, CONCEPTS, VALUES))
+    both = SensesSpec(0.5, branch(rng, CONCEPTS, VALUES), branch(rng, VOICES, 1))
+    usual = tuple(tuple(row) for row in rng.normal(0, 1, (CONCEPTS, VALUES)).tolist())
+    return TimedSpec(TAPS, 0.5, usual, (0.2, 0.3) if hears else (), alone, both if hears else None)
+
+
+@given(st.floats(0.001, 0.5), st.integers(1, 40))
+def test_a_constant_is_remembered_at_any_rate(elapsed_s: float, frames: int) -> None:
+    past = np.full((2, TAPS), 0.7)
+    for _ in range(frames):
+        past = advance(past, np.full(2, 0.7), gain_of(elapsed_s, 0.5))[:, 1:]
+    assert past == pytest.approx(np.full((2, TAPS), 0.7))
+
+
+def test_a_tap_lags_behind_by_its_time_constants() -> None:
+    """A ramp is followed at the distance of one time constant a tap, at 25 pictures a second and at 5."""
+    for rate_hz in (25, 5):
+        past = np.zeros((1, TAPS))
+        for frame in range(30 * rate_hz):
+            taps = advance(past, np.array([frame / rate_hz]), gain_of(1 / rate_hz, 0.5))
+            past = taps[:, 1:]
+        assert taps[0, 0] - taps[0] == pytest.approx(0.5 * np.arange(1 + TAPS), abs=1e-6)
+
+
+def test_shares_add_up_to_weights_times_taps() -> None:
+    head, rng = TimedHead(spec()), np.random.default_rng(1)
+    before, taps_seen = None, np.repeat(np.array(spec().usual_seen)[..., None], TAPS, -1)
+    taps_heard = np.repeat(np.array(spec().usual_heard)[:, None], TAPS, -1)
+    for frame in range(5):
+        seen, heard = rng.normal(0, 1, (CONCEPTS, VALUES)), rng.uniform(0, 1, VOICES)
+        shares, before = head.score(seen, heard, FRAME_NS * frame, before)
+        gain = gain_of(0.04 if frame else 0.0, 0.5)
+        all_seen, all_heard = advance(taps_seen, seen, gain), advance(taps_heard, heard, gain)
+        taps_seen, taps_heard = all_seen[..., 1:], all_heard[..., 1:]
+    both = spec().both
+    assert both is not None and both.heard is not None and shares.heard is not None
+    total = np.sum(np.array(both.seen.weight) * (all_seen - both.seen.mean))
+    total += np.sum(np.array(both.heard.weight)[:, 0] * (all_heard - np.array(both.heard.mean)[:, 0]))
+    assert shares.base == 0.5
+    assert shares.seen.sum() + shares.heard.sum() == pytest.approx(total)
+
+
+def test_without_sound_another_head_answers_and_nothing_is_heard() -> None:
+    head = TimedHead(spec())
+    seen = np.ones((CONCEPTS, VALUES))
+    _, before = head.score(seen, np.ones(VOICES), 0, None)
+    shares, after = head.score(seen, None, FRAME_NS, before)
+    assert (shares.base, shares.heard) == (0.4, None)
+    assert after.heard[:, 0] == pytest.approx([0.2, 0.3]), "what was heard before the gap is forgotten"
+    assert TimedHead(spec(hears=False)).score(seen, np.ones(VOICES), 0, None)[0].heard is None
+
+
+def test_a_gap_and_time_that_runs_back_begin_anew() -> None:
+    head, seen = TimedHead(spec()), np.ones((CONCEPTS, VALUES))
+    fresh, _ = head.score(seen, None, 10**10, None)
+    _, before = head.score(3 * seen, None, 10**10 - FRAME_NS, None)
+    assert head.score(seen, None, 10**10, before)[0].seen.sum() != pytest.approx(fresh.seen.sum())
+    for t_ns in (10**10 - 10**8, 2 * 10**10):
+        assert head.score(seen, None, t_ns, before)[0].seen == pytest.approx(fresh.seen)
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"taps": 2}, "every head needs weights"),
+        ({"constant_s": 0.0}, "constant_s > 0"),
+        ({"usual_heard": (0.2,)}, "the 1 concepts that are heard"),
+    ],
+)
+def test_a_spec_that_does_not_fit_is_refused(changed: dict[str, object], text: str) -> None:
+    whole = {name: getattr(spec(), name) for name in TimedSpec.__struct_fields__}
+    with pytest.raises(ValueError, match=text):
+        TimedSpec(**(whole | changed))
+
+
+def test_ragged_weights_are_refused() -> None:
+    with pytest.raises(ValueError, match="the same numbers of concepts"):
+        _ = BranchSpec((((1.0, 2.0),), ((1.0,),)), (((1.0, 2.0),), ((1.0, 2.0),))).shape
