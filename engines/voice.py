@@ -48,9 +48,11 @@ SPEAKS: Final = 0.5
 PAUSE_S: Final = 0.5
 """Silence that ends a turn."""
 _GATE_LKFS = -70.0
-_MUTED_PEAK, _MUTED_S = 2e-4, 1.0
-_CLIPPED_SHARE, _CLIPPED_S = 0.01, 0.5
-_TONE_HNR_DB, _TONE_ST, _TONE_S = 30.0, 0.05, 1.0
+_KEPT = 3 * STEPS_HZ
+_MOMENT_STEPS, _MOVED_STEPS, _LEAST_VOICED = 40, 150, 30
+_MUTED_PEAK, _MUTED_STEPS = 2e-4, 100
+_CLIPPED_SHARE, _CLIPPED_STEPS = 0.01, 50
+_TONE_HNR_DB, _TONE_ST, _TONE_STEPS = 30.0, 0.05, 100
 _LEARN_S, _FORGET_S = 1.0, 30.0
 """Voiced sound before a speaker's usual is known, and how fast it is forgotten."""
 
@@ -67,6 +69,9 @@ class Step(NamedTuple):
     alpha_db: float
     peak: float
     clipped: float
+
+
+_SPEAKING, _VOICED, _PITCH, _SYLLABLE, _LOUD, _HNR, _ALPHA, _PEAK, _CLIPPED = range(len(Step._fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,8 @@ class VoiceMeter:
     """Steps in, a reading out, at any moment. One meter a microphone."""
 
     def __init__(self) -> None:
-        self._steps: deque[Step] = deque(maxlen=3 * STEPS_HZ)
+        self._rows = np.zeros((2 * _KEPT, len(Step._fields)), np.float32)
+        self._start = self._end = 0
         self._pitch, self._loud = Usual(), Usual()
         self._nuclei: deque[int] = deque()
         self._count = 0
@@ -118,25 +124,29 @@ class VoiceMeter:
 
     def skip(self, steps: int) -> None:
         """Pass over sound that never came: what the last seconds were is not known any more."""
-        self._steps.clear()
+        self._start = self._end = 0
         self._count += steps
 
     def reading(self) -> VoiceReading:
         """The concepts now."""
         sound = self._sound()
-        if sound != "heard" or not self._steps:
-            return VoiceReading(sound if self._steps else "muted", (None,) * len(CONCEPTS), resting())
+        if sound != "heard":
+            return VoiceReading(sound, (None,) * len(CONCEPTS), resting())
         values = self._values()
         return VoiceReading("heard", values, activations(values, self._loud.value))
 
     def _take(self, step: Step) -> None:
-        before = self._steps[-1].syllable if self._steps else 0.0
-        rising = len(self._steps) > 1 and before >= self._steps[-2].syllable
-        if before >= 0.5 and rising and step.syllable < before:
+        late = self._last(2, _SYLLABLE)
+        if len(late) == 2 and step.syllable < late[1] >= max(late[0], 0.5):
             self._nuclei.append(self._count)
-        self._steps.append(step)
+        if self._end == len(self._rows):
+            self._rows[:_KEPT] = self._rows[-_KEPT:]
+            self._start, self._end = 0, _KEPT
+        self._rows[self._end] = step
+        self._end += 1
+        self._start = max(self._start, self._end - _KEPT)
         self._count += 1
-        while self._nuclei and self._nuclei[0] < self._count - 3 * STEPS_HZ:
+        while self._nuclei and self._nuclei[0] < self._count - _KEPT:
             self._nuclei.popleft()
         if step.speaking < SPEAKS:
             return
@@ -147,22 +157,24 @@ class VoiceMeter:
             self._pitch.add(step.pitch_st)
             self._loud.add(step.loud_db)
 
-    def _last(self, seconds: float) -> list[Step]:
-        count = min(len(self._steps), round(seconds * STEPS_HZ))
-        return [self._steps[i] for i in range(-count, 0)]
+    def _last(self, steps: int, column: int) -> F32:
+        """A column of the last steps, the latest last; fewer if there are fewer."""
+        return self._rows[max(self._start, self._end - steps) : self._end, column]
 
     def _sound(self) -> Sound:
-        if max((step.peak for step in self._last(_MUTED_S)), default=0.0) < _MUTED_PEAK:
+        if self._end == self._start or self._last(_MUTED_STEPS, _PEAK).max() < _MUTED_PEAK:
             return "muted"
-        if np.mean([step.clipped for step in self._last(_CLIPPED_S)]) > _CLIPPED_SHARE:
+        if self._last(_CLIPPED_STEPS, _CLIPPED).mean() > _CLIPPED_SHARE:
             return "clipped"
-        late = self._last(_TONE_S)
-        pure = len(late) == round(_TONE_S * STEPS_HZ) and min(step.hnr_db for step in late) > _TONE_HNR_DB
-        return "tone" if pure and float(np.std([step.pitch_st for step in late])) < _TONE_ST else "heard"
+        harmonic = self._last(_TONE_STEPS, _HNR)
+        if len(harmonic) < _TONE_STEPS or harmonic.min() <= _TONE_HNR_DB:
+            return "heard"
+        return "tone" if self._last(_TONE_STEPS, _PITCH).std() < _TONE_ST else "heard"
 
     def _values(self) -> tuple[float | None, ...]:
-        now = self._steps[-1]
-        voiced = [step for step in self._last(1.5) if step.voiced >= 0.5 and step.speaking >= SPEAKS]
+        now = Step(*self._rows[self._end - 1].tolist())
+        rows = self._rows[max(self._start, self._end - _MOVED_STEPS) : self._end]
+        voiced = rows[(rows[:, _VOICED] >= 0.5) & (rows[:, _SPEAKING] >= SPEAKS)]
         late = voiced[-STEPS_HZ:]
         speaks = now.speaking >= SPEAKS
         since = None if self._spoke_at is None else (self._count - self._spoke_at) / STEPS_HZ
@@ -170,15 +182,20 @@ class VoiceMeter:
         usual = self._pitch.value
         return (
             now.speaking,
-            momentary([step.loud_db for step in self._last(0.4)]) if speaks else None,
-            None if usual is None or not late or not speaks else late[-1].pitch_st - usual,
-            float(np.std([step.pitch_st for step in voiced])) if len(voiced) >= 0.3 * STEPS_HZ else None,
-            len(self._nuclei) / 3.0,
-            float(np.median([step.hnr_db for step in late])) if late else None,
-            float(np.median([step.alpha_db for step in late])) if late else None,
+            momentary(self._last(_MOMENT_STEPS, _LOUD).tolist()) if speaks else None,
+            None if usual is None or not len(late) or not speaks else float(late[-1, _PITCH]) - usual,
+            float(voiced[:, _PITCH].std()) if len(voiced) >= _LEAST_VOICED else None,
+            len(self._nuclei) * STEPS_HZ / _KEPT,
+            middle(late[:, _HNR]) if len(late) else None,
+            middle(late[:, _ALPHA]) if len(late) else None,
             since if since is not None else self._count / STEPS_HZ,
             turn,
         )
+
+
+def middle(values: F32) -> float:
+    """The median of some numbers [N], the lower one of two."""
+    return float(np.partition(values, (len(values) - 1) // 2)[(len(values) - 1) // 2])
 
 
 def momentary(levels: list[float]) -> float | None:

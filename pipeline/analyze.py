@@ -165,7 +165,7 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
             if received is not None and isinstance(received.message, FramePacket):
                 t_ns = frame_time_ns(received.message, at_full_speed)
                 while not sound.has(t_ns) and not stop.is_set():
-                    reporter.tick(account.losses)
+                    reporter.tick(account.losses | sound.losses)
                 dropped = account.take(received.message, video.lost["frame", received.message.source])
                 heard = sound.at(t_ns)
                 for result in analyzer.results(received, t_ns, heard, dropped, received_ns=now_ns()):
@@ -176,8 +176,8 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
             elif received is not None and isinstance(received.message, StreamEnd):
                 account.end(received.message.seq)
                 ended = True
-            reporter.tick(account.losses)
-        reporter.enter("ended", account.losses)
+            reporter.tick(account.losses | sound.losses)
+        reporter.enter("ended", account.losses | sound.losses)
         reporter.event("ended", f"{'' if ended else 'stopped: '}{account}")
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from engines.base import Engine
+from engines.base import Engine, EngineError
 from engines.hear import Heard
 from engines.voice import BEHIND_S
 from pipeline.align import AudioWindow, level_dbfs
-from pipeline.bus import Received, Subscriber
+from pipeline.bus import Received, Subscriber, WorkerError
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.hearing import Ears, State
 from pipeline.messages import AudioChunk, StreamEnd
@@ -25,9 +25,9 @@ class Sound:
 
     voice: hears it; None for a session that only measures its level. in_file_time: frames and sound are joined by their
     place in the file, and a frame waits for its sound. lag_ns: see AudioWindow. Live, sound that lags is not waited
-    for: the newest is taken while it is not too old. unusable: samples that were no sound at all, so far.
+    for: the newest is taken while it is not too old.
 
-    Raises EngineError if the voice network fails.
+    Raises WorkerError if the voice network fails.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Sound:
         self._over = subscriber is None
         self._waiting_since_ns: int | None = None
         self._complaint = ""
-        self.unusable = 0
+        self._unusable = 0
 
     def has(self, t_ns: int) -> bool:
         """Whether the sound of a frame at `t_ns` is there or need not be waited for; in file time it is taken, for a
@@ -70,6 +70,11 @@ class Sound:
             text = self._state.change(t_ns, heard.voice.sound)
         return text
 
+    @property
+    def losses(self) -> dict[str, int]:
+        """For the health of the worker: samples that were left out, if any were."""
+        return {"sound_samples": self._unusable} if self._unusable else {}
+
     def drain(self) -> None:
         """Take what has come, without waiting. In file time nothing is taken ahead of the frames."""
         while not self._in_file_time and self._take(0):
@@ -95,12 +100,16 @@ class Sound:
         samples = np.frombuffer(received.payload, np.float32)
         if doubt := unusable(samples, chunk.sample_rate_hz):
             # It is missing, as if it had never come: a number that is none would stay in whatever is made of it.
-            self._complaint = "" if self.unusable else f"sound from {chunk.source} is left out: {doubt}"
-            self.unusable += len(samples)
+            if not self._unusable:
+                self._complaint = f"sound from {chunk.source} is left out: {doubt}"
+            self._unusable += len(samples)
             return
         self._window.add(t_ns, samples, chunk.sample_rate_hz)
         if self._ears is not None:
-            self._ears.listen(self._window)
+            try:
+                self._ears.listen(self._window)
+            except EngineError as error:
+                raise WorkerError(f"analyze: {error}") from error
 
 
 def unusable(samples: np.ndarray, rate_hz: int) -> str:

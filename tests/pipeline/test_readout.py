@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -12,7 +13,10 @@ from hypothesis import strategies as st
 from engines.concept import ConceptReadout, read
 from engines.hear import Heard
 from engines.preprocess import TEMPLATE, similarity
-from engines.spec import ConceptSpec, HeadSpec, IntervalSpec
+from engines.spec import ConceptSpec, HeadSpec, IntervalSpec, PriorSpec
+from engines.timed import Shares
+from engines.voice import CONCEPTS as VOICE_CONCEPTS
+from engines.voice import VoiceReading
 from pipeline.messages import Drops, FramePacket
 from pipeline.readout import (
     NOBODY,
@@ -21,10 +25,13 @@ from pipeline.readout import (
     Place,
     Smoother,
     Verdict,
+    audible,
     forced,
     in_picture,
     message,
+    remembered,
     scored,
+    spoken,
     stages,
     unsure,
 )
@@ -207,3 +214,65 @@ def test_the_message_says_what_is_known_and_null_for_the_rest() -> None:
         assert (other.score, other.base, other.smoothed, other.expression, other.audio) == (None,) * 5
         assert other.uncertainty is None
         assert other.contributions == ()
+
+
+VOICES = tuple(ConceptSpec(name, "voice", "") for name in VOICE_CONCEPTS)
+
+
+def _heard(sound: Literal["heard", "muted", "clipped", "tone"] = "heard") -> VoiceReading:
+    values = (0.93, -24.0, None, 2.5, 3.25, 12.0, 8.0, 0.0, 1.23456)
+    rest = (None,) * len(values)
+    return VoiceReading(sound, values if sound == "heard" else rest, tuple(np.linspace(0.1, 0.9, 9).tolist()))
+
+
+def test_a_voice_adds_its_prior_and_the_score_still_adds_up() -> None:
+    readout, concepts, heads = _model(3)
+    seen = scored(3, readout, concepts, heads, _place())
+    prior = PriorSpec(tuple(np.linspace(-0.03, 0.05, 9).tolist()), (0.5,) * 9)
+    both = spoken(seen, _heard(), VOICES, prior)
+    assert both.score is not None and both.base == seen.base
+    assert both.score == pytest.approx(both.base + sum(each.contribution for each in both.contributions), abs=1e-9)
+    said = {each.concept: each for each in both.contributions if each.kind == "voice"}
+    assert tuple(said) != () and set(said) == set(VOICE_CONCEPTS)
+    assert {each.source for each in said.values()} == {"prior"}
+    assert {each.source for each in both.contributions if each.kind != "voice"} == {"learned"}
+    assert said["speaking"].contribution == pytest.approx(-0.03 * (0.1 - 0.5))
+    assert all(each.at is None for each in said.values())
+    assert both.uncertainty is None
+
+
+@pytest.mark.parametrize("sound", ["muted", "clipped", "tone"])
+def test_what_is_no_voice_contributes_nothing(sound: Literal["muted", "clipped", "tone"]) -> None:
+    readout, concepts, heads = _model(3)
+    seen = scored(3, readout, concepts, heads, _place())
+    prior = PriorSpec((0.1,) * 9, (0.0,) * 9)
+    assert spoken(seen, _heard(sound), VOICES, prior) == seen
+    assert spoken(NOBODY, _heard(), VOICES, prior) == NOBODY
+    assert audible(Heard(-80.0, _heard(sound))) == {"level_dbfs": -80.0, sound: 1.0}
+
+
+def test_what_is_heard_is_published_with_its_units_and_what_is_not_known_is_left_out() -> None:
+    assert audible(Heard(-31.4159, _heard())) == {
+        "level_dbfs": -31.42, "speaking": 0.93, "loudness_lkfs": -24.0, "pitch_movement_st": 2.5,
+        "speech_rate_hz": 3.25, "clear_voice_db": 12.0, "vocal_effort_db": 8.0,
+        "silence_s": 0.0, "takes_turn_s": 1.2346,
+    }  # fmt: skip
+
+
+def test_a_score_that_remembers_replaces_the_picture_s_and_adds_up() -> None:
+    readout, concepts, heads = _model(3)
+    seen = scored(3, readout, concepts, heads, _place())
+    rng = np.random.default_rng(0)
+    shares = Shares(0.4, rng.normal(0, 0.1, len(concepts)), rng.normal(0, 0.1, 9))
+    found = remembered(seen, shares, _heard(), (concepts, VOICES))
+    assert found.score is not None and found.base == 0.4
+    assert found.score == pytest.approx(0.4 + shares.seen.sum() + np.sum(shares.heard), abs=1e-4)
+    assert found.score == pytest.approx(found.base + sum(each.contribution for each in found.contributions), abs=1e-9)
+    named = {each.concept: each for each in found.contributions}
+    assert len(named) == len(concepts) + 9
+    for concept, share in zip(concepts, shares.seen, strict=True):
+        assert named[concept.name].contribution == pytest.approx(share, abs=1e-6)
+        before = next(each for each in seen.contributions if each.concept == concept.name)
+        assert (named[concept.name].activation, named[concept.name].at) == (before.activation, before.at)
+    alone = remembered(seen, Shares(0.4, shares.seen, None), None, (concepts, VOICES))
+    assert {each.kind for each in alone.contributions} == {concept.kind for concept in concepts}

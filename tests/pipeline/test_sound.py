@@ -11,7 +11,7 @@ import pytest
 from pipeline.bus import Publisher, Subscriber
 from pipeline.clock import now_ns
 from pipeline.messages import AudioChunk, StreamEnd
-from pipeline.sound import BEHIND_NS, Sound
+from pipeline.sound import BEHIND_NS, Sound, unusable
 
 CHUNK_NS = 100_000_000
 
@@ -113,3 +113,24 @@ def test_the_sound_of_a_file_is_taken_no_further_than_its_frames() -> None:
         waiting = inbox.receive(5000)
         assert waiting is not None
         assert waiting.message.seq == 2
+
+
+def test_what_is_no_sound_is_left_out_and_told_once() -> None:
+    with _ends() as (sender, inbox):
+        sound, t_ns = Sound(inbox, in_file_time=False), now_ns()
+        for seq in range(3):
+            _say(sender, seq, t_ns + seq * CHUNK_NS)
+        broken = np.full(1600, np.nan, np.float32)
+        for seq, rate_hz in ((3, 16_000), (4, 8_000)):
+            chunk = AudioChunk(
+                session="s", source="mic-0", seq=seq, t_capture_ns=t_ns + seq * CHUNK_NS, sample_rate_hz=rate_hz,
+                samples=1600,
+            )  # fmt: skip
+            assert sender.send(chunk, memoryview(broken if seq == 3 else np.zeros(1600, np.float32)).cast("B"))
+        said = []
+        while sound.losses.get("sound_samples", 0) < 3200:
+            sound.drain()
+            said.append(sound.complaint(t_ns, None))
+        assert [text for text in said if text] == ["sound from mic-0 is left out: it has samples that are not numbers"]
+        assert _level(sound, t_ns + 3 * CHUNK_NS) == pytest.approx(-20.0, abs=1e-3)
+        assert unusable(np.zeros(4, np.float32), 8_000) == "it has 8000 samples a second, and 16000 are heard"
