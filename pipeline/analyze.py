@@ -111,7 +111,7 @@ class Analyzer:
         """The verdicts, by face, with the voice and the past in them, where the model knows either."""
         networks, prior = self._networks, self._prior
         if self._timed is None:
-            if voice is None or prior is None:
+            if voice is None:
                 return verdicts
             return {face: spoken(each, voice, networks.voice_concepts, prior) for face, each in verdicts.items()}
         activations = None if voice is None or voice.sound != "heard" else np.array(voice.activations)

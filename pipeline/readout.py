@@ -119,20 +119,23 @@ def scored(
     return Verdict(face, "tracked", total(base, shares), base, ordered(shares), expression or None, uncertainty)
 
 
-def spoken(verdict: Verdict, voice: VoiceReading, concepts: Sequence[ConceptSpec], prior: PriorSpec) -> Verdict:
-    """The verdict on a face whose voice this is, moved by weights that nobody learnt. What is no voice that can be
-    heard contributes nothing, and is not listed.
+def spoken(verdict: Verdict, voice: VoiceReading, concepts: Sequence[ConceptSpec], prior: PriorSpec | None) -> Verdict:
+    """The verdict on a face whose voice this is. prior: weights that nobody learnt; None, and a voice contributes 0.
+    What is no voice that can be heard is not listed.
 
-    How far answers are off was measured without voices, so that with one nobody knows.
+    How far answers are off was measured without voices, so that with one that counts nobody knows.
     """
     if verdict.base is None or voice.sound != "heard":
         return verdict
+    weights = [0.0] * len(concepts) if prior is None else prior.weight
+    means = weights if prior is None else prior.mean
     said = [
         _said(concept.name, activation, weight * (activation - mean), "prior")
-        for concept, activation, weight, mean in zip(concepts, voice.activations, prior.weight, prior.mean, strict=True)
+        for concept, activation, weight, mean in zip(concepts, voice.activations, weights, means, strict=True)
     ]
     shares = ordered([*verdict.contributions, *said])
-    return replace(verdict, score=total(verdict.base, shares), contributions=shares, uncertainty=None)
+    uncertainty = verdict.uncertainty if prior is None else None
+    return replace(verdict, score=total(verdict.base, shares), contributions=shares, uncertainty=uncertainty)
 
 
 def remembered(

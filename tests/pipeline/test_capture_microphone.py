@@ -11,12 +11,19 @@ import wave
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import msgspec
 import numpy as np
 import pytest
 
+from engines.backend_onnxruntime import OnnxRuntimeEngine
+from engines.hear import Listener
+from engines.spec import ModelFile, load_model_file
+from engines.voice import HOP, SPEAKS
 from pipeline.bus import StopFlag
 from pipeline.config import CaptureConfig, Link, LiveConfig
+from pipeline.sources import DEMO
+from pipeline.track import RATE_HZ, chunks
 from tests.pipeline import media
 from tests.pipeline.rig import running
 
@@ -64,10 +71,10 @@ class Pulse:
         self._socket = socket
         self._server: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, rate_hz: int = 48_000) -> None:
         modules = [
             f"module-native-protocol-unix auth-anonymous=1 socket={self._socket}",
-            "module-null-sink sink_name=vspk rate=48000 channels=1 format=s16le norewinds=1",
+            f"module-null-sink sink_name=vspk rate={rate_hz} channels=1 format=s16le norewinds=1",
             "module-remap-source source_name=vmic master=vspk.monitor",
         ]
         loads = [word for module in modules for word in ("-L", module)]
@@ -94,7 +101,6 @@ class Pulse:
 @pytest.fixture
 def pulse(tmp_path: Path) -> Iterator[Pulse]:
     server = Pulse(tmp_path)
-    server.start()
     yield server
     server.stop()
 
@@ -110,7 +116,51 @@ def recorded(pulse: Pulse, folder: Path, stop: StopFlag, cfg: LiveConfig, link: 
         process.communicate(timeout=20)
 
 
+def write(path: Path, samples: np.ndarray) -> None:
+    """16-bit mono at 16 kHz."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE_HZ)
+        file.writeframes(samples.astype("<i2").tobytes())
+
+
+def test_a_known_sound_arrives_sample_by_sample_and_is_heard_as_in_its_file(tmp_path: Path, pulse: Pulse) -> None:
+    """The demo's voice, played into a microphone of the rate at which it is heard."""
+    with av.open(str(DEMO)) as container:
+        known = np.concatenate([chunk.samples for chunk in chunks(container, container.streams.audio[0], 0)])
+    known = np.rint(known[: 9 * RATE_HZ] * 32767)
+    write(tmp_path / "voice.wav", known)
+    pulse.start(RATE_HZ)
+
+    def worker(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
+        recorded(pulse, tmp_path, stop, cfg, link)
+
+    with running(worker, tmp_path, CaptureConfig(camera="0", mic="")) as rig:
+        rig.until(lambda rig: len(rig.chunks) > 10)
+        pulse.play(tmp_path / "voice.wav")
+        played = len(rig.chunks)
+        rig.until(lambda rig: len(rig.chunks) > played + 50)
+        rig.stop.set()
+        rig.to_the_end()
+    sound = np.rint(rig.sound * 32768)
+    at = int(np.argmax(np.correlate(sound, known, "valid")))
+    np.testing.assert_array_equal(sound[at : at + len(known)], known)
+    file = load_model_file("agcm-voice")
+    heard = [spoken(each / 32768, file) for each in (sound[at % HOP : at + len(known)], known)]
+    arrived, own = heard[0][at // HOP :], heard[1]
+    assert (own >= SPEAKS).mean() > 0.3
+    assert ((arrived >= SPEAKS) == (own >= SPEAKS)).mean() >= 0.98
+
+
+def spoken(samples: np.ndarray, file: ModelFile) -> np.ndarray:
+    """Probability of speech of every step."""
+    listener = Listener(OnnxRuntimeEngine(file))
+    return listener.hear(samples[: len(samples) // HOP * HOP].astype(np.float32))[:, 0]
+
+
 def test_microphone_is_heard_lost_and_found(tmp_path: Path, pulse: Pulse) -> None:
+    pulse.start()
     tone = (media.sine(1.5) * 32767).astype("<i2")
     with wave.open(str(tmp_path / "tone.wav"), "wb") as file:
         file.setnchannels(1)

@@ -241,6 +241,16 @@ def test_a_voice_adds_its_prior_and_the_score_still_adds_up() -> None:
     assert both.uncertainty is None
 
 
+def test_a_voice_that_does_not_count_is_listed_and_changes_nothing() -> None:
+    readout, concepts, heads = _model(3)
+    seen = scored(3, readout, concepts, msgspec.structs.replace(heads, interval=IntervalSpec(0.9, 0.4)), _place())
+    found = spoken(seen, _heard(), VOICES, None)
+    assert (found.score, found.base, found.uncertainty) == (seen.score, seen.base, 0.4)
+    said = [each for each in found.contributions if each.kind == "voice"]
+    assert [each.activation for each in said] == pytest.approx(np.linspace(0.1, 0.9, 9), abs=1e-4)
+    assert {each.contribution for each in said} == {0.0}
+
+
 @pytest.mark.parametrize("sound", ["muted", "clipped", "tone"])
 def test_what_is_no_voice_contributes_nothing(sound: Literal["muted", "clipped", "tone"]) -> None:
     readout, concepts, heads = _model(3)

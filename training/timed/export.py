@@ -1,18 +1,8 @@
-"""A timed head as a model that runs live: the networks of a shipped model, joined by weights that were learnt.
-
-The folder that is written holds a manifest alone; the concept network stays where it is.
-"""
+"""A timed head as what a manifest says of it, so that it runs live (calibration.joined)."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-import msgspec
-
-from engines.spec import BranchSpec, HearingSpec, Manifest, ModelFile, SensesSpec, TimedSpec
-from training.data.pictures import DataError
-from training.data.writing import replaced
+from engines.spec import BranchSpec, HearingSpec, ModelFile, SensesSpec, TimedSpec
 from training.timed.head import F64, Branch, TimedHead
 from training.timed.memory import Memory
 
@@ -36,23 +26,6 @@ def timed_spec(memory: Memory, usual: tuple[F64, F64], alone: TimedHead, both: T
     )  # fmt: skip
 
 
-def manifest_for(name: str, eyes: ModelFile, voice: ModelFile, timed: TimedSpec, folder: Path) -> Manifest:
-    """The manifest of a model in `folder` that sees with `eyes` and hears with `voice`. Nobody has measured how far its
-    score is off, nor where its classes are cut."""
-    heads = eyes.manifest.heads
-    if heads is None:
-        raise DataError(f"model {eyes.manifest.name!r} is no concept model: its manifest has no heads")
-    return msgspec.structs.replace(
-        eyes.manifest,
-        name=name,
-        file=Path(os.path.relpath(eyes.path, folder)).as_posix(),
-        heads=msgspec.structs.replace(heads, interval=None, score_cuts=()),
-        hearing=HearingSpec(voice.manifest.name, voice.manifest.sha256, len(voice.manifest.concepts)),
-        timed=timed,
-    )
-
-
-def write(manifest: Manifest, folder: Path) -> None:
-    """Write the manifest. Raises DataError if it cannot be written."""
-    with replaced(folder / "manifest.json") as partial:
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+def hearing_spec(voice: ModelFile) -> HearingSpec:
+    """What a model that hears with `voice`, by learnt weights, says of it."""
+    return HearingSpec(voice.manifest.name, voice.manifest.sha256, len(voice.manifest.concepts))

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from calibration.ridge import ridge
+
 F64 = npt.NDArray[np.float64]
-STRENGTHS = (1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,28 +69,11 @@ def fit(sessions: Sequence[Session]) -> TimedHead:
         raise ValueError("no session has a label")
     base = float(together.mean())
     rows = [session.known() for session in sessions]
-    weight, mean = _ridge(rows, [each - base for each in labels])
+    found = ridge(rows, [each - base for each in labels])
+    weight, mean = found.weight, found.mean
     branches, start = [], 0
     for taps in sessions[0].taps:
         shape = taps.shape[1:]
         part = slice(start, start := start + int(np.prod(shape)))
         branches.append(Branch(weight[part].reshape(shape), mean[part].reshape(shape)))
     return TimedHead(base, tuple(branches))
-
-
-def _ridge(rows: Sequence[F64], labels: Sequence[F64]) -> tuple[F64, F64]:
-    """Weights and means [D] of plain columns."""
-    everything = np.concatenate(rows)
-    mean = everything.mean(0)
-    scale = everything.std(0) + 1e-9
-    scaled = [(each - mean) / scale for each in rows]
-    grams, sides = [each.T @ each for each in scaled], [x.T @ y for x, y in zip(scaled, labels, strict=True)]
-    gram, side = np.sum(grams, axis=0), np.sum(sides, axis=0)
-    errors = dict.fromkeys(STRENGTHS, 0.0)
-    for own, toward, x, y in zip(grams, sides, scaled, labels, strict=True):
-        values, vectors = np.linalg.eigh(gram - own)
-        turned, seen = vectors.T @ (side - toward), x @ vectors
-        for strength in STRENGTHS:
-            errors[strength] += float(((y - seen @ (turned / (values.clip(0) + strength))) ** 2).sum())
-    strength = min(STRENGTHS, key=lambda each: errors[each])
-    return np.linalg.solve(gram + strength * np.eye(len(gram)), side) / scale, mean

@@ -3,7 +3,8 @@
 FOLDER is NoXi's official layout (or what training.synthetic.noxi simulates in it). Every participant is seen and heard
 once; timed heads are then fitted on the training sessions from what is seen (V), heard (A) and both (V+A), and measured
 on the validation sessions by the challenge's figure: one CCC over all frames of all sessions and roles together, with
-variances of the population. CCC per session is a diagnostic. A GRU and a TCN on the same streams say what it costs that
+variances of the population. CCC per session is a diagnostic. One head for everything, trained with modality dropout,
+stands beside the heads for each set of senses. A GRU and a TCN on the same streams say what it costs that
 the head is linear. Predictions are written one value a line, as the challenge takes them.
 
 Where `truth.npz` files are beside the videos (simulation), what the head says a concept contributed is compared with
@@ -26,6 +27,7 @@ from rich.progress import track
 from rich.table import Table
 from scipy.stats import spearmanr
 
+from calibration.joined import JoinError, joined, write
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.base import Engine, EngineError
 from engines.spec import ManifestError, TimedSpec, load_model_file
@@ -36,7 +38,7 @@ from training.data.pictures import DataError
 from training.data.writing import replaced
 from training.evaluate import model_at, parts_of
 from training.metrics import ccc, pearson
-from training.timed.export import manifest_for, timed_spec, write
+from training.timed.export import hearing_spec, timed_spec
 from training.timed.head import Session, TimedHead, fit
 from training.timed.memory import Memory
 from training.timed.rivals import RIVALS, fitted
@@ -143,6 +145,22 @@ def only(parts: Sequence[Session], rows: tuple[int, ...]) -> list[Session]:
     return [Session(tuple(each.taps[i] for i in rows), each.label) for each in parts]
 
 
+def deaf(parts: Sequence[Session], usual: F64) -> list[Session]:
+    """The sessions with nothing to hear: taps [V, 1, 1 + J] as they are on average instead."""
+    return [Session((each.taps[0], np.broadcast_to(usual, each.taps[1].shape)), each.label) for each in parts]
+
+
+def dropped(parts: Sequence[Session], usual: F64) -> list[Session]:
+    """Modality dropout: every session once with its sound and once without."""
+    return [
+        Session(
+            tuple(np.concatenate(pair) for pair in zip(one.taps, other.taps, strict=True)),
+            np.concatenate([one.label, other.label]),
+        )
+        for one, other in zip(parts, deaf(parts, usual), strict=True)
+    ]
+
+
 def columns(part: Participant, rows: tuple[int, ...]) -> F64:
     """What a rival reads of somebody [T, D]."""
     sides = (part.streams.seen.reshape(len(part.label), -1), part.streams.heard)
@@ -187,6 +205,10 @@ def run(folder: Path, eyes: Eyes, voice: Engine, out: Path, seed: int) -> tuple[
         answers = [heads[way].score(each.taps) for each in only(held, rows)]
         figures.append(judged(f"{way}, linear", answers, labels))
     predict(out, valid, answers)
+    mean = np.concatenate([each.taps[1] for each in learnt]).mean(0)
+    one = fit(dropped(learnt, mean))
+    for way, parts in (("V", deaf(held, mean)), ("V+A", held)):
+        figures.append(judged(f"{way}, one linear head, dropout", [one.score(each.taps) for each in parts], labels))
     for name in RIVALS:
         for way, rows in track(WAYS.items(), description=name):
             rival = fitted(
@@ -250,13 +272,13 @@ def main(
         ears = model_at(voice)
         outcome, timed = run(folder, eyes, OnnxRuntimeEngine(ears), out, seed)
         if export is not None:
-            write(manifest_for(export.name, file, ears, timed, export), export)
+            write(joined(file, export, hearing_spec(ears), timed), export)
             typer.echo(f"wrote {export}: run it with python run_live.py --model {export.name}")
         show(outcome)
         if json is not None:
             with replaced(json) as partial:
                 partial.write_bytes(msgspec.json.format(msgspec.json.encode(outcome), indent=1) + b"\n")
-    except (DataError, ManifestError, EngineError) as error:
+    except (DataError, ManifestError, EngineError, JoinError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
 

@@ -8,19 +8,16 @@ for them; what is heard is published in any case. training.timed.noxi learns wei
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
-import msgspec
 import typer
 
-from engines.spec import HearingSpec, Manifest, ManifestError, ModelFile, PriorSpec
+from calibration.joined import JoinError, joined, write
+from engines.spec import HearingSpec, ManifestError, ModelFile, PriorSpec
 from engines.voice import CONCEPTS
-from training.data.pictures import DataError
 from training.evaluate import model_at
-from training.timed.export import write
 
 PRIOR: Final[Mapping[str, tuple[float, float]]] = {
     "speaking": (0.03, 0.5),
@@ -41,17 +38,12 @@ def prior() -> PriorSpec:
     return PriorSpec(tuple(weight for weight, _ in pairs), tuple(mean for _, mean in pairs))
 
 
-def joined(name: str, eyes: ModelFile, voice: ModelFile, folder: Path) -> Manifest:
-    """The manifest of a model in `folder` that sees with `eyes` and hears with `voice`. Raises DataError."""
+def hearing_spec(voice: ModelFile) -> HearingSpec:
+    """What a model that hears with `voice`, by the prior, says of it. Raises JoinError for another kind of network."""
     listed = tuple(concept.name for concept in voice.manifest.concepts)
     if listed != CONCEPTS:
-        raise DataError(f"{voice.manifest.name} is no voice network: its concepts are {', '.join(listed) or 'none'}")
-    return msgspec.structs.replace(
-        eyes.manifest,
-        name=name,
-        file=Path(os.path.relpath(eyes.path, folder)).as_posix(),
-        hearing=HearingSpec(voice.manifest.name, voice.manifest.sha256, len(CONCEPTS), prior()),
-    )
+        raise JoinError(f"{voice.manifest.name} is no voice network: its concepts are {', '.join(listed) or 'none'}")
+    return HearingSpec(voice.manifest.name, voice.manifest.sha256, len(CONCEPTS), prior())
 
 
 def main(
@@ -63,8 +55,8 @@ def main(
 ) -> None:
     """Join a concept network and a voice network, with the prior weights of voices."""
     try:
-        write(joined(out.name, model_at(model), model_at(voice), out), out)
-    except (DataError, ManifestError) as error:
+        write(joined(model_at(model), out, hearing_spec(model_at(voice)), None), out)
+    except (JoinError, ManifestError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     typer.echo(f"wrote {out}")
