@@ -59,7 +59,7 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: per network.
     """
 
-    model: Name = "agcm-live"
+    model: Name = "agcm-av-live"
     backend: Name = "auto"
     precision: str = ""
     threads: AtLeastOne = 1

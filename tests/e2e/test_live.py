@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from engines.spec import MODELS_DIR
+from engines.voice import CONCEPTS
 from pipeline.recording import Results, from_batch, read_session
 from tests.e2e.session import ROOT, Session, check_results, left_behind, live_session
 
@@ -19,7 +20,7 @@ CLIPS = ROOT.parent / "shared" / "clips"
 FRAMES = 720
 
 pytestmark = pytest.mark.skipif(
-    not (MODELS_DIR / "agcm-live" / "manifest.json").is_file(), reason="models/agcm-live is not there yet"
+    not (MODELS_DIR / "agcm-av-live" / "manifest.json").is_file(), reason="models/agcm-av-live is not there yet"
 )
 
 
@@ -90,6 +91,51 @@ def test_the_voice_of_the_clip_is_heard_in_its_place(
     speaking = np.array([row["speaking"] == "1" for row in truth])
     assert np.isfinite(level).mean() > 0.95
     assert np.nanmedian(level[speaking]) > np.nanmedian(level[~speaking]) + 20.0
+
+
+def test_who_speaks_is_heard(full_speed: tuple[Session, Path], truth: Sequence[dict[str, str]]) -> None:
+    """A sentence is from its first to its last sound."""
+    session, _ = full_speed
+    said = np.array([row["speaking"] == "1" for row in truth])
+    heard = np.array([(result.audio or {}).get("speaking", 0.0) >= 0.5 for result in session.results])
+    assert (said == heard).mean() >= 0.95
+
+
+def test_a_voice_is_listed_with_the_face_and_does_not_count_unasked(full_speed: tuple[Session, Path]) -> None:
+    session, _ = full_speed
+    tracked = [result for result in session.results if result.status == "tracked"]
+    voices = [{share.concept: share for share in result.contributions if share.kind == "voice"} for result in tracked]
+    assert np.mean([set(each) == set(CONCEPTS) for each in voices]) > 0.98
+    assert {(share.source, share.contribution) for each in voices for share in each.values()} == {("prior", 0.0)}
+
+
+def test_a_prior_counts_where_it_is_asked_for(full_speed: tuple[Session, Path]) -> None:
+    asked = ("--set", "readout.voice_prior=true")
+    with live_session("--camera", "demo", "--pace", "max", "--duration", "8", *asked) as session:
+        session.read()
+        session.leave(20)
+    check_results(session.results)
+    alone = {result.seq: result.score for result in full_speed[0].results}
+    moved = []
+    for result in session.results:
+        own = [share for share in result.contributions if share.kind == "voice"]
+        if result.score is not None and own:
+            assert {share.source for share in own} == {"prior"}
+            assert result.uncertainty is None
+            moved.append(sum(share.contribution for share in own))
+            assert result.score - moved[-1] == pytest.approx(alone[result.seq], abs=2e-6)
+    assert len(moved) > 100
+    assert 0.01 < np.ptp(moved) < 0.1
+
+
+def test_in_real_time_a_frame_has_the_sound_that_it_has_at_full_speed(full_speed: tuple[Session, Path]) -> None:
+    with live_session("--camera", "demo", "--duration", "8") as session:
+        session.read()
+        session.leave(20)
+    known = {result.seq: result.audio for result in full_speed[0].results}
+    same = [result.audio == known[result.seq] for result in session.results if result.seq >= 10]
+    assert len(same) > 150
+    assert np.mean(same) > 0.98, "a busy machine may be late with a chunk now and then"
 
 
 def test_the_recording_holds_what_was_sent(full_speed: tuple[Session, Path]) -> None:

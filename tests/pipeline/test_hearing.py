@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.base import Array, Tensors
-from engines.spec import Manifest, TensorSpec
-from engines.voice import HOP, Step, VoiceReading
+from engines.spec import MODELS_DIR, Manifest, TensorSpec, load_model_file
+from engines.voice import CONCEPTS, HOP, Step, VoiceReading
 from pipeline.align import AudioWindow
 from pipeline.hearing import Ears, State
+from pipeline.sources import DEMO
+from pipeline.track import chunks
 
 RATE_HZ = 16_000
 SECOND_NS = 1_000_000_000
@@ -118,3 +122,72 @@ def test_a_moment_of_silence_is_nothing_to_tell() -> None:
     state = State()
     said = [state.change(t * SECOND_NS // 10, "muted" if t % 15 else "heard") for t in range(60)]
     assert not any(said)
+
+
+SPEAKING = CONCEPTS.index("speaking")
+needs_voice = pytest.mark.skipif(not (MODELS_DIR / "agcm-voice" / "manifest.json").is_file(), reason="no agcm-voice")
+
+
+def voice() -> np.ndarray:
+    """Ten seconds of the demo clip's sound."""
+    with av.open(str(DEMO)) as container:
+        parts = [chunk.samples for chunk in chunks(container, container.streams.audio[0], 0)]
+    return np.concatenate(parts)[: 10 * RATE_HZ]
+
+
+def heard_of(samples: np.ndarray) -> list[VoiceReading]:
+    """Every tenth of a second, by the network that ships."""
+    window, ears, found = AudioWindow(), Ears(OnnxRuntimeEngine(load_model_file("agcm-voice"))), []
+    for at in range(0, len(samples), 1600):
+        window.add(at * SECOND_NS // RATE_HZ, samples[at : at + 1600].astype(np.float32), RATE_HZ)
+        ears.listen(window)
+        reading = ears.reading(window, (at + 1600) * SECOND_NS // RATE_HZ)
+        assert reading is not None
+        found.append(reading)
+    return found
+
+
+@needs_voice
+@pytest.mark.parametrize(
+    ("sound", "samples"),
+    [
+        ("muted", np.zeros(3 * RATE_HZ)),
+        ("muted", np.full(3 * RATE_HZ, 0.1)),
+        ("muted", 1e-5 * np.random.default_rng(0).normal(size=3 * RATE_HZ)),
+        ("tone", 0.2 * np.sin(2 * np.pi * 440 * np.arange(3 * RATE_HZ) / RATE_HZ)),
+        ("clipped", np.clip(40 * 0.1 * np.random.default_rng(0).normal(size=3 * RATE_HZ), -1, 1)),
+        ("clipped", np.ones(3 * RATE_HZ)),
+    ],
+    ids=["zeros", "offset", "dither", "sine", "overdriven", "stuck"],
+)
+def test_what_is_no_voice_is_told_apart_by_the_network_that_ships(sound: str, samples: np.ndarray) -> None:
+    reading = heard_of(samples)[-1]
+    assert reading.sound == sound
+    assert set(reading.values) == {None}
+
+
+@needs_voice
+@pytest.mark.parametrize("kind", ["as it is", "quiet", "offset", "telephone", "noise"])
+def test_the_same_voice_is_heard_through_worse_microphones(kind: str) -> None:
+    clean = voice()
+    rng = np.random.default_rng(0)
+    spectrum, hz = np.fft.rfft(clean), np.fft.rfftfreq(len(clean), 1 / RATE_HZ)
+    through = {
+        "as it is": clean,
+        "quiet": 0.05 * clean,
+        "offset": clean + 0.1,
+        "telephone": np.fft.irfft(np.where((hz > 300) & (hz < 3400), spectrum, 0), len(clean)),
+        "noise": clean + 0.01 * rng.normal(size=len(clean)),
+    }[kind]
+    known, found = heard_of(clean), heard_of(through)
+    assert {each.sound for each in found} == {"heard"}
+    speaks = [[(each.values[SPEAKING] or 0.0) >= 0.5 for each in side] for side in (known, found)]
+    assert 0.2 < np.mean(speaks[0]) < 0.9
+    assert np.mean(np.array(speaks[0]) == np.array(speaks[1])) >= 0.9
+
+
+@needs_voice
+def test_noise_alone_is_nobody() -> None:
+    readings = heard_of(0.02 * np.random.default_rng(0).normal(size=4 * RATE_HZ))
+    assert {each.sound for each in readings} == {"heard"}
+    assert max(each.values[SPEAKING] or 0.0 for each in readings[10:]) < 0.5

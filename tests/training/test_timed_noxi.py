@@ -12,6 +12,7 @@ import typer
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 pytest.importorskip("numba")
+pytest.importorskip("matplotlib")
 
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.concept import read
@@ -89,7 +90,7 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[noxi.Outcome
     monkeypatch.setattr(noxi, "streams_of", listed)
     monkeypatch.setattr(noxi, "_RIVAL_STEPS", 30)
     eyes = noxi.Eyes(Named(), Named(), None)  # type: ignore[arg-type]  # nothing is looked at
-    outcome, timed = noxi.run(tmp_path / "noxi", eyes, Named(), tmp_path / "out", seed=1)  # type: ignore[arg-type]
+    outcome, timed = noxi.run(tmp_path / "noxi", eyes, Named(), tmp_path / "out", 1, tmp_path / "plot.png")  # type: ignore[arg-type]
     return outcome, timed, told_of
 
 
@@ -112,6 +113,7 @@ def test_causes_are_found_again_and_both_senses_beat_one(
     assert true["AU12"].r > 0.8
     assert true["AU9"].found < 0.3 * true["AU12"].found, "a decoy counts little"
     noxi.show(told)
+    assert (tmp_path / "plot.png").stat().st_size > 20_000
     paths = sorted((tmp_path / "out" / "predictions").rglob("*.csv"))
     assert [str(path.relative_to(tmp_path / "out" / "predictions")) for path in paths] == [
         f"val/{name}/{role}.engagement.prediction.csv" for name in ("007", "009") for role in noxi_roles()

@@ -25,7 +25,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from calibration.joined import JoinError, joined, write
 from engines.backend_onnxruntime import OnnxRuntimeEngine
@@ -41,6 +41,7 @@ from training.metrics import ccc, pearson
 from training.timed.export import hearing_spec, timed_spec
 from training.timed.head import Session, TimedHead, fit
 from training.timed.memory import Memory
+from training.timed.plots import Sizes, draw
 from training.timed.rivals import RIVALS, fitted
 from training.timed.streams import Eyes, Streams, hear, load, save, see
 
@@ -70,7 +71,9 @@ class Cause(msgspec.Struct, frozen=True):
 
 class Outcome(msgspec.Struct, frozen=True):
     """simulated: the sessions were made by training.synthetic.noxi. rank_r: Spearman correlation of true and found
-    sizes over all concepts; wrong_signs: causes whose found contribution runs against the true one."""
+    sizes over the concepts that truly contribute. rank_all: the same over all concepts, and rank_ceiling what it would
+    be if every cause were found in its order above the others, which have no order among themselves. wrong_signs:
+    causes whose found contribution runs against the true one."""
 
     model: str
     simulated: bool
@@ -78,6 +81,8 @@ class Outcome(msgspec.Struct, frozen=True):
     figures: tuple[Figures, ...]
     causes: tuple[Cause, ...] = ()
     rank_r: float | None = None
+    rank_all: float | None = None
+    rank_ceiling: float | None = None
     wrong_signs: tuple[str, ...] = ()
 
 
@@ -189,14 +194,16 @@ def causes_of(head: TimedHead, valid: Sequence[Session], parts: Sequence[Partici
     return tuple(listed)
 
 
-def run(folder: Path, eyes: Eyes, voice: Engine, out: Path, seed: int) -> tuple[Outcome, TimedSpec]:
+def run(
+    folder: Path, eyes: Eyes, voice: Engine, out: Path, seed: int, plot: Path | None = None
+) -> tuple[Outcome, TimedSpec]:
     """Fit, measure, and write the predictions of the head that sees and hears; and the heads. Raises DataError."""
     cache = out / "streams" / f"{eyes.model.manifest.identity}-{voice.manifest.identity}"
     train, valid = (streams_of(folder, split, eyes, voice, cache) for split in ("train", "valid"))
     usual = usual_of(train)
     learnt, held = sessions(train, usual), sessions(valid, usual)
     labels = [each.label for each in held]
-    figures, heads = [], {}
+    figures, heads, first = [], {}, {}
     for way, rows in WAYS.items():
         try:
             heads[way] = fit(only(learnt, rows))
@@ -204,6 +211,7 @@ def run(folder: Path, eyes: Eyes, voice: Engine, out: Path, seed: int) -> tuple[
             raise DataError(f"{folder}: {error}") from error
         answers = [heads[way].score(each.taps) for each in only(held, rows)]
         figures.append(judged(f"{way}, linear", answers, labels))
+        first[way] = answers[0]
     predict(out, valid, answers)
     mean = np.concatenate([each.taps[1] for each in learnt]).mean(0)
     one = fit(dropped(learnt, mean))
@@ -217,12 +225,38 @@ def run(folder: Path, eyes: Eyes, voice: Engine, out: Path, seed: int) -> tuple[
             figures.append(judged(f"{way}, {name}", [rival(columns(each, rows)) for each in valid], labels))
     causes = causes_of(heads["V+A"], held, valid)
     sizes = np.array([(each.true, each.found) for each in causes])
+    true = sizes[sizes[:, 0] > 0] if causes else sizes
     outcome = Outcome(
         eyes.model.manifest.identity, bool(causes), sum(len(label) for label in labels), tuple(figures), causes,
-        float(spearmanr(sizes[:, 0], sizes[:, 1]).statistic) if causes else None,
+        *(ranked(true), ranked(sizes), rank_ceiling(sizes) if causes else None),
         tuple(each.concept for each in causes if each.r < 0),
     )  # fmt: skip
+    if plot is not None:
+        person = valid[0].person
+        drawn = f"session {person.session}, {person.role}" + (": SIMULATED" if causes else "")
+        draw(plot, drawn, labels[0], first, LABEL_HZ, sizes_of(causes))
     return outcome, timed_spec(MEMORY, usual, heads["V"], heads["V+A"])
+
+
+def sizes_of(causes: Sequence[Cause]) -> Sizes | None:
+    """The largest first; None where nobody knows the truth."""
+    if not causes:
+        return None
+    order = sorted(causes, key=lambda each: (-each.true, -each.found))
+    return Sizes(
+        tuple(each.concept for each in order), tuple(each.true for each in order), tuple(each.found for each in order)
+    )
+
+
+def ranked(sizes: F64) -> float | None:
+    """Spearman correlation of the two columns."""
+    return float(spearmanr(sizes[:, 0], sizes[:, 1]).statistic) if len(sizes) else None
+
+
+def rank_ceiling(sizes: F64) -> float:
+    """See Outcome: ranks of the true sizes against an order of all, where ties have none."""
+    ranks = rankdata(sizes[:, 0])
+    return float(np.std(ranks) / np.std(np.arange(len(ranks))))
 
 
 def predict(out: Path, parts: Sequence[Participant], answers: Sequence[F64]) -> None:
@@ -245,7 +279,10 @@ def show(outcome: Outcome) -> None:
     Console().print(table)
     if not outcome.causes:
         return
-    table = Table(title=f"contributions: rank correlation {outcome.rank_r:.2f}")
+    table = Table(
+        title=f"contributions: rank correlation {outcome.rank_r:.2f} over the causes, {outcome.rank_all:.2f} over all "
+        f"concepts (at most {outcome.rank_ceiling:.2f}: most contribute nothing and have no order)"
+    )
     for column in ("concept", "true", "found", "r"):
         table.add_column(column)
     for cause in sorted(outcome.causes, key=lambda cause: -cause.true):
@@ -261,6 +298,7 @@ def main(
     export: Annotated[
         Path | None, typer.Option(metavar="models/NAME", help="also write the heads as a model that runs live")
     ] = None,
+    plot: Annotated[Path | None, typer.Option(help="also draw one person and the contributions here")] = None,
     json: Annotated[Path | None, typer.Option(help="also write the figures here")] = None,
     seed: Annotated[int, typer.Option(help="of the rivals")] = 1,
 ) -> None:
@@ -270,7 +308,7 @@ def main(
         crop, _ = parts_of(file.manifest)
         eyes = Eyes(OnnxRuntimeEngine(load_model_file("centerface"), threads=1), OnnxRuntimeEngine(file), crop)
         ears = model_at(voice)
-        outcome, timed = run(folder, eyes, OnnxRuntimeEngine(ears), out, seed)
+        outcome, timed = run(folder, eyes, OnnxRuntimeEngine(ears), out, seed, plot)
         if export is not None:
             write(joined(file, export, hearing_spec(ears), timed), export)
             typer.echo(f"wrote {export}: run it with python run_live.py --model {export.name}")
