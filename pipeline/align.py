@@ -14,13 +14,15 @@ SILENCE_DBFS = -120.0
 # chunk, is no gap. A share of it moves the time line, so that a device whose clock runs fast or slow is followed.
 _JITTER_S = 0.02
 _FOLLOW = 1 / 16
+_RUNS_BACK_S = 1.0
 
 
 class AudioWindow:
     """The last `keep_s` seconds of mono sound, found again by time.
 
     Every sample has a place on one time line. Chunks may come late or in another order, and what never came is missing:
-    a window that would hold a missing sample is None, never silence.
+    a window that would hold a missing sample is None, never silence. Sound that comes for a second from before all that is
+    kept is time that runs back: the time line begins anew. `beginnings` counts these, the first among them.
 
     lag_ns: how much later the sound comes than the picture that it belongs to (below 0: earlier), as calibration.sync
     measures it. Sound is put at the time of its picture; times asked for are those of pictures.
@@ -31,7 +33,8 @@ class AudioWindow:
         self._lag_ns = lag_ns
         self._rate_hz = 0
         self._origin_ns = 0
-        self._end = 0
+        self._end = self._too_old = 0
+        self.beginnings = 0
         self._ring: Samples = np.zeros(1, np.float32)
         self._known: npt.NDArray[np.bool_] = np.zeros(1, np.bool_)
 
@@ -67,6 +70,10 @@ class AudioWindow:
         if rate_hz != self._rate_hz:
             self._begin(rate_hz, t_ns)
         start = round((t_ns - self._origin_ns) * rate_hz / 1e9)
+        self._too_old = self._too_old + len(samples) if start + len(samples) <= self._end - len(self._ring) else 0
+        if self._too_old > _RUNS_BACK_S * rate_hz:
+            self._begin(rate_hz, t_ns)
+            start = 0
         if abs(start - self._end) <= min(_JITTER_S * rate_hz, len(samples) / 2):
             start = self._end
             self._origin_ns += round((t_ns - self._origin_ns - start * 1e9 / rate_hz) * _FOLLOW)
@@ -100,7 +107,8 @@ class AudioWindow:
 
     def _begin(self, rate_hz: int, origin_ns: int) -> None:
         size = max(1, round(self._keep_s * rate_hz))
-        self._rate_hz, self._origin_ns, self._end = rate_hz, origin_ns, 0
+        self._rate_hz, self._origin_ns, self._end, self._too_old = rate_hz, origin_ns, 0, 0
+        self.beginnings += 1
         self._ring = np.zeros(size, np.float32)
         self._known = np.zeros(size, np.bool_)
 

@@ -33,11 +33,14 @@ class Ears:
         self._listener = Listener(engine)
         self._meter = VoiceMeter()
         self._steps: deque[tuple[int, npt.NDArray[np.float32]]] = deque()
-        self._heard = self._read = 0
+        self._heard = self._read = self._beginnings = 0
         self._began = False
 
     def listen(self, window: AudioWindow) -> None:
         """Hear what has come since; sound that never came is passed over."""
+        if window.beginnings != self._beginnings:
+            self._beginnings, self._heard, self._read, self._began = window.beginnings, 0, 0, False
+            self._steps.clear()
         while True:
             first, samples = window.stretch(self._heard)
             steps = len(samples) // HOP

@@ -98,6 +98,18 @@ def test_sound_that_never_came_is_passed_over() -> None:
     assert late.values[0] == 1.0
 
 
+@pytest.mark.parametrize("jump_s", [3600, -3600])
+def test_times_that_jump_are_followed(jump_s: int) -> None:
+    window, ears, start_s = AudioWindow(), Ears(Loud()), 10_000
+    moments = [start_s + i / 10 for i in range(20)] + [start_s + jump_s + i / 10 for i in range(30)]
+    for t_s in moments:
+        window.add(round(t_s * SECOND_NS), talk(0.1), RATE_HZ)
+        ears.listen(window)
+    reading = ears.reading(window, round((moments[-1] + 0.1) * SECOND_NS))
+    assert reading is not None
+    assert reading.sound == "heard"
+
+
 def test_without_pictures_it_goes_on_listening() -> None:
     window, ears = AudioWindow(), Ears(Loud())
     for second in range(20):
