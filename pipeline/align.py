@@ -21,8 +21,8 @@ class AudioWindow:
     """The last `keep_s` seconds of mono sound, found again by time.
 
     Every sample has a place on one time line. Chunks may come late or in another order, and what never came is missing:
-    a window that would hold a missing sample is None, never silence. Sound that comes for a second from before all that is
-    kept is time that runs back: the time line begins anew. `beginnings` counts these, the first among them.
+    a window that would hold a missing sample is None, never silence. A second of sound from before all that is kept is
+    time that runs back: the time line begins anew. `beginnings` counts these, the first among them.
 
     lag_ns: how much later the sound comes than the picture that it belongs to (below 0: earlier), as calibration.sync
     measures it. Sound is put at the time of its picture; times asked for are those of pictures.
