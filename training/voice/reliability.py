@@ -72,7 +72,8 @@ def taught(network: VoiceNet, scene: Scene) -> F32:
     heard = network.front(torch.from_numpy(np.pad(scene.samples, (TAIL, 0)))[None])
     formulas = (heard.loud_db, heard.hnr_db, heard.alpha_db, heard.peak, heard.clipped)
     # A syllable's mark is one step; the meter looks for peaks.
-    learnt = (scene.speaking, scene.voiced, scene.pitch_st, scene.syllable)
+    voiced = np.where(np.isnan(scene.pitch_st), 0.0, scene.voiced)
+    learnt = (scene.speaking, voiced, scene.pitch_st, scene.syllable)
     columns = [np.nan_to_num(each) for each in learnt] + [each[0].numpy() for each in formulas]
     return np.stack(columns, axis=1).astype(np.float32)
 
