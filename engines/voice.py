@@ -50,7 +50,7 @@ PAUSE_S: Final = 0.5
 _GATE_LKFS = -70.0
 _KEPT = 3 * STEPS_HZ
 _MOMENT_STEPS, _MOVED_STEPS, _LEAST_VOICED = 40, 150, 30
-_MUTED_PEAK, _MUTED_STEPS = 2e-4, 100
+_MUTED_PEAK, _MUTED_STEPS = 6.5e-5, 100  # about two steps of 16 bits
 _CLIPPED_SHARE, _CLIPPED_STEPS = 0.01, 50
 _TONE_HNR_DB, _TONE_ST, _TONE_STEPS = 30.0, 0.05, 100
 _LEARN_S, _FORGET_S = 1.0, 30.0
@@ -162,10 +162,12 @@ class VoiceMeter:
         return self._rows[max(self._start, self._end - steps) : self._end, column]
 
     def _sound(self) -> Sound:
-        if self._end == self._start or self._last(_MUTED_STEPS, _PEAK).max() < _MUTED_PEAK:
+        if self._end == self._start:
             return "muted"
         if self._last(_CLIPPED_STEPS, _CLIPPED).mean() > _CLIPPED_SHARE:
             return "clipped"
+        if self._last(_MUTED_STEPS, _PEAK).max() < _MUTED_PEAK:
+            return "muted"
         harmonic = self._last(_TONE_STEPS, _HNR)
         if len(harmonic) < _TONE_STEPS or harmonic.min() <= _TONE_HNR_DB:
             return "heard"

@@ -15,6 +15,7 @@ import av
 import msgspec
 import numpy as np
 import pytest
+from scipy.signal import correlate
 
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.hear import Listener
@@ -23,11 +24,12 @@ from engines.voice import HOP, SPEAKS
 from pipeline.bus import StopFlag
 from pipeline.config import CaptureConfig, Link, LiveConfig
 from pipeline.sources import DEMO
-from pipeline.track import RATE_HZ, chunks
+from pipeline.track import CHUNK, RATE_HZ, chunks
 from tests.pipeline import media
 from tests.pipeline.rig import running
 
 START_S = 15.0
+TAKES = 3  # a busy machine lets a sound server that is a program stumble
 PROGRAMS = ("pulseaudio", "paplay", "pactl")
 ALSA_CONFIG = """
 </usr/share/alsa/alsa.conf>
@@ -86,8 +88,8 @@ class Pulse:
                 return
         pytest.skip("PulseAudio does not start here")
 
-    def play(self, path: Path) -> None:
-        assert self._run("paplay", "--latency-msec=20", "--device=vspk", str(path)).returncode == 0
+    def play(self, path: Path, latency_ms: int = 20) -> None:
+        assert self._run("paplay", f"--latency-msec={latency_ms}", "--device=vspk", str(path)).returncode == 0
 
     def stop(self) -> None:
         if self._server is not None:
@@ -138,13 +140,17 @@ def test_a_known_sound_arrives_sample_by_sample_and_is_heard_as_in_its_file(tmp_
 
     with running(worker, tmp_path, CaptureConfig(camera="0", mic="")) as rig:
         rig.until(lambda rig: len(rig.chunks) > 10)
-        pulse.play(tmp_path / "voice.wav")
-        played = len(rig.chunks)
-        rig.until(lambda rig: len(rig.chunks) > played + 50)
+        for _ in range(TAKES):
+            first = len(rig.chunks)
+            pulse.play(tmp_path / "voice.wav", latency_ms=500)
+            played = len(rig.chunks)
+            rig.until(lambda rig, played=played: len(rig.chunks) > played + 50)  # type: ignore[misc]
+            sound = np.rint(rig.sound[first * CHUNK :] * 32768)
+            at = int(np.argmax(correlate(sound, known, "valid")))
+            if np.array_equal(sound[at : at + len(known)], known):
+                break
         rig.stop.set()
         rig.to_the_end()
-    sound = np.rint(rig.sound * 32768)
-    at = int(np.argmax(np.correlate(sound, known, "valid")))
     np.testing.assert_array_equal(sound[at : at + len(known)], known)
     file = load_model_file("agcm-voice")
     heard = [spoken(each / 32768, file) for each in (sound[at % HOP : at + len(known)], known)]

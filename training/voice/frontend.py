@@ -109,7 +109,9 @@ class FrontEnd(nn.Module):
         long, short = np.hanning(LONG + 1)[:-1], np.hanning(SHORT + 1)[:-1]
         lags, between = lag_table()
         bins = np.arange(LONG // 2 + 1)
-        twice = np.where((bins == 0) | (bins == LONG // 2), 1.0, 2.0)  # both halves of the spectrum
+        twice = np.where(bins == LONG // 2, 1.0, 2.0)  # both halves of the spectrum
+        # A constant offset is no sound, however much of it there is; through the window it is in two bins.
+        twice[:2] = 0.0
         waves = twice[:, None] * np.cos(2 * np.pi * np.outer(bins, lags) / LONG)
         of_window = np.array([(long[: LONG - int(lag)] * long[int(lag) :]).sum() for lag in lags]) / (long**2).sum()
         hz = np.fft.rfftfreq(LONG, 1 / RATE_HZ)
@@ -122,7 +124,7 @@ class FrontEnd(nn.Module):
             "linear": np.column_stack([waves / of_window, *sums]),
         }  # fmt: skip
         for name, table in tables.items():
-            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(table)).float())
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(table)).float(), persistent=False)
         self.long: Tensor
         self.short: Tensor
         self.bands: Tensor
@@ -137,7 +139,7 @@ class FrontEnd(nn.Module):
         periodic = correlation.amax(-1).clamp(1 - _PEAKED, _PEAKED)
         newest = samples[:, TAIL:].reshape(len(samples), -1, HOP)
         return Features(
-            ((_power(samples[:, LONG - SHORT :], self.short) @ self.bands) + _FLOOR).log(),
+            (_power(samples[:, LONG - SHORT :], self.short) @ self.bands).clamp_min(_FLOOR).log(),
             correlation @ self.between,
             -0.691 + _db(weighted),
             _db(periodic / (1 - periodic)),
@@ -155,4 +157,5 @@ def _power(samples: Tensor, kernels: Tensor) -> Tensor:
 
 
 def _db(power: Tensor) -> Tensor:
-    return 10 * (power + _FLOOR).log10()
+    # Not by adding: ONNX Runtime 1.32 takes so small an addend for zero and leaves it out.
+    return 10 * power.clamp_min(_FLOOR).log10()
