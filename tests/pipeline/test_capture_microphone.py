@@ -155,7 +155,7 @@ def test_a_known_sound_arrives_sample_by_sample_and_is_heard_as_in_its_file(tmp_
     file = load_model_file("agcm-voice")
     heard = [spoken(each / 32768, file) for each in (sound[at % HOP : at + len(known)], known)]
     arrived, own = heard[0][at // HOP :], heard[1]
-    assert (own >= SPEAKS).mean() > 0.3
+    assert (own >= SPEAKS).mean() > 0.2
     assert ((arrived >= SPEAKS) == (own >= SPEAKS)).mean() >= 0.98
 
 
