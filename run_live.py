@@ -49,7 +49,9 @@ def main(
     pace: Annotated[
         str | None, typer.Option(metavar="realtime|max", help="files: as a camera would deliver, or every frame")
     ] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="a folder under models/")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="a folder under models/, or a path with a / in it")
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(metavar="NAME", help=f"auto (the fastest here), {', '.join(BACKENDS)}")
     ] = None,

@@ -26,8 +26,8 @@ class LabelError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One person's scored pictures in order. t_ns [T]; activation, share [T, K] of what is seen; heard [T, V], NaN
-    where nothing was; label [T], NaN where there is none."""
+    """One person's scored pictures in order. t_ns [T], of the file or of the capture; activation, share [T, K] of what
+    is seen; heard [T, V], NaN where nothing was; label [T], NaN where there is none."""
 
     t_ns: npt.NDArray[np.int64]
     activation: F64
@@ -51,8 +51,7 @@ def read(table: Path, labels: Path, seen: Sequence[str], heard: Sequence[str], m
     if not tracked.any():
         raise LabelError(f"{table}: nobody was scored in it")
     ids, counts = np.unique(faces[tracked], return_counts=True)
-    t_ns = np.array([int(t) for t in columns["t_capture_ns"]], np.int64)
-    start_ns = int(t_ns.min())
+    t_ns, start_ns = _times(columns)
     rows = np.flatnonzero(tracked & (faces == ids[counts.argmax()]))
     rows = rows[np.argsort(t_ns[rows], kind="stable")]
     known = [f"{name}_activation" for name in heard]
@@ -65,6 +64,15 @@ def read(table: Path, labels: Path, seen: Sequence[str], heard: Sequence[str], m
     return Labelled(
         t_ns[rows], activation, share, part(known), _at((t_ns[rows] - start_ns) / 1e9, *read_labels(labels))
     )
+
+
+def _times(columns: dict[str, list[Any]]) -> tuple[npt.NDArray[np.int64], int]:
+    """Of all pictures, and of the first: in a file's own time, which no pace changes, where there is one."""
+    media = columns.get("media_ns", [None])
+    if all(isinstance(t, int) for t in media):
+        return np.array(media, np.int64), 0
+    captured = np.array([int(t) for t in columns["t_capture_ns"]], np.int64)
+    return captured, int(captured.min())
 
 
 def read_labels(path: Path) -> tuple[F64, F64]:

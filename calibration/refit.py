@@ -25,8 +25,8 @@ from engines.spec import (
     ManifestError,
     SensesSpec,
     TimedSpec,
-    load_model_file,
     load_voice_file,
+    model_at,
 )
 from engines.timed import FORGET_S, advance, gain_of
 
@@ -41,7 +41,7 @@ HELP = """Fit the score to your own labels: which concepts count here, and how m
 
 \b
 Each SESSION=LABELS is a table of a recorded session and a CSV file with the columns t_s (seconds since its first
-picture) and engagement (0 to 1); a label holds until the next one, an empty one ends it.
+picture; of a file, its own time) and engagement (0 to 1). A label holds until the next one, an empty one ends it.
 
 \b
   python run_live.py --camera 0 --record monday
@@ -165,7 +165,7 @@ def main(
     taps: Annotated[int, typer.Option(min=0, max=8, help="how many steps of the past count; 0: none")] = 0,
     constant_s: Annotated[float, typer.Option("--constant", min=0.01, metavar="S", help="length of a step")] = 0.5,
 ) -> None:
-    file = load_model_file(model)
+    file = model_at(model)
     heads, voice = file.manifest.heads, load_voice_file(file)
     if heads is None or file.manifest.timed is not None:
         raise JoinError(f"model {model!r} is no concept model whose score is of one picture: begin with such a one")

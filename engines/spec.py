@@ -273,6 +273,12 @@ def _load_model_file(name: str, models_dir: Path) -> ModelFile:
     return ModelFile(path, manifest)
 
 
+def model_at(name: str) -> ModelFile:
+    """A name under models/, or the path of a folder. Raises ManifestError with one clear line."""
+    folder = Path(name)
+    return load_model_file(name) if folder.name == name else load_model_file(folder.name, folder.parent)
+
+
 def load_voice_file(model: ModelFile, models_dir: Path = MODELS_DIR) -> ModelFile | None:
     """The voice network of a model that hears, checked; None for one that only sees. Raises ManifestError."""
     hearing = model.manifest.hearing

@@ -55,7 +55,8 @@ class CaptureConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """model: a folder under models/. backend: `auto` or a name of engines.backends. precision: "" lets it choose.
+    """model: a folder under models/, or a path with a / in it. backend: `auto` or a name of engines.backends.
+    precision: "" lets it choose.
     threads: per network.
     """
 

@@ -145,12 +145,16 @@ class Drops(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EngagementFrame(Wire, frozen=True, kw_only=True):
-    """The result for one face of one frame. score == base + sum of contributions; null unless `tracked`."""
+    """The result for one face of one frame. score == base + sum of contributions; null unless `tracked`.
+
+    media_ns: place of the frame in a file's own time, as in FramePacket; None from a device.
+    """
 
     face: int
     t_capture_ns: int
     t_publish_ns: int
     wall_time: str
+    media_ns: int | None = None
     status: Literal["tracked", "no_face", "low_quality"]
     score: float | None
     base: float | None

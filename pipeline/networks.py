@@ -21,6 +21,7 @@ from engines.spec import (
     TimedSpec,
     load_model_file,
     load_voice_file,
+    model_at,
 )
 from engines.voice import HOP
 from pipeline.bus import WorkerError
@@ -56,7 +57,7 @@ def load(cfg: LiveConfig) -> Networks:
     """Load and warm up all networks. Raises WorkerError, the user's to mend, if one cannot be had."""
     engine = cfg.engine
     try:
-        model = load_model_file(engine.model)
+        model = model_at(engine.model)
         heads, crop = model.manifest.heads, model.manifest.crop
         if heads is None or crop is None:
             raise WorkerError(f"model {engine.model!r} is no concept model: its manifest has no heads or no crop", 2)

@@ -9,7 +9,7 @@ from pathlib import Path
 from calibration.signals import SyncError
 from calibration.stored import read_sync
 from engines.backends import BACKENDS
-from engines.spec import ManifestError, load_model_file
+from engines.spec import ManifestError, model_at
 from pipeline.config import ConfigError, LiveConfig
 
 LOCAL = ("tcp://127.0.0.1:", "tcp://localhost:", "ipc://", "inproc://")
@@ -20,7 +20,7 @@ def check(cfg: LiveConfig) -> None:
     _check_camera(cfg.capture.camera)
     _check_engine(cfg.engine.backend)
     try:
-        load_model_file(cfg.engine.model)
+        model_at(cfg.engine.model)
     except ManifestError as error:
         raise ConfigError(str(error)) from error
     if cfg.calibration.sync:

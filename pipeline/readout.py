@@ -256,6 +256,7 @@ def message(
         t_capture_ns=packet.t_capture_ns,
         t_publish_ns=t_publish_ns,
         wall_time=wall_time,
+        media_ns=packet.media_ns,
         status=verdict.status,
         score=verdict.score,
         base=verdict.base,

@@ -101,6 +101,7 @@ SCHEMA = pa.schema(
         pa.field("t_capture_ns", pa.int64(), nullable=False),
         pa.field("t_publish_ns", pa.int64(), nullable=False),
         pa.field("wall_time", pa.string(), nullable=False),
+        pa.field("media_ns", pa.int64()),
         pa.field("status", pa.string(), nullable=False),
         pa.field("score", pa.float64()),
         pa.field("base", pa.float64()),

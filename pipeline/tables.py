@@ -72,7 +72,9 @@ def flat(contents: Contents) -> list[Column]:
     return [
         *(_field(name, pa.string()) for name in ("session", "source")),
         *(_field(name, pa.int64()) for name in ("seq", "face", "t_capture_ns", "t_publish_ns")),
-        *(_field(name, pa.string()) for name in ("wall_time", "status")),
+        _field("wall_time", pa.string()),
+        _field("media_ns", pa.int64()),
+        _field("status", pa.string()),
         *(_field(name, pa.float64()) for name in ("score", "base", "smoothed", "uncertainty")),
         *(column for concept in contents.concepts for column in _concept(concept)),
         *(_member("expression", name) for name in contents.expressions),
@@ -90,12 +92,17 @@ def openface(contents: Contents) -> list[Column]:
     return [
         Column("frame", pa.int64(), lambda row: row.frame.seq + 1),
         Column("face_id", pa.int64(), lambda row: row.frame.face),
-        Column("timestamp", pa.float64(), lambda row: round((row.frame.t_capture_ns - row.start_ns) / 1e9, 6)),
+        Column("timestamp", pa.float64(), lambda row: round(_place_ns(row) / 1e9, 6)),
         Column("confidence", pa.float64(), lambda row: float(row.frame.status == "tracked")),
         Column("success", pa.int64(), lambda row: int(row.frame.status == "tracked")),
         *(_openface_au(number, "r") for number in _OPENFACE_INTENSITY if f"AU{number}" in has),
         *(_openface_au(number, "c") for number in _OPENFACE_PRESENCE if f"AU{number}" in has),
     ]
+
+
+def _place_ns(row: Row) -> int:
+    """Since the start: of the file, or of the recording of a device."""
+    return row.frame.t_capture_ns - row.start_ns if row.frame.media_ns is None else row.frame.media_ns
 
 
 def _openface_au(number: int, kind: Literal["r", "c"]) -> Column:

@@ -22,7 +22,7 @@ from engines.backends import load as load_engine
 from engines.base import Engine, EngineError
 from engines.concept import ConceptReadout
 from engines.preprocess import to_tensor
-from engines.spec import CropSpec, HeadSpec, Manifest, ManifestError, ModelFile, load_model_file
+from engines.spec import CropSpec, HeadSpec, Manifest, ManifestError, load_model_file, model_at
 from training.concepts import EXPRESSIONS
 from training.data import ferplus, wacv2016
 from training.data.corpus import Levels, pick
@@ -57,12 +57,6 @@ def parts_of(manifest: Manifest) -> tuple[CropSpec, HeadSpec]:
     if manifest.crop is None or manifest.heads is None:
         raise ManifestError(f"{manifest.name} is not a concept model: its manifest has no crop or no heads")
     return manifest.crop, manifest.heads
-
-
-def model_at(name: str) -> ModelFile:
-    """A name under models/, or the path of a folder. Raises ManifestError with one clear line."""
-    folder = Path(name)
-    return load_model_file(name) if folder.name == name else load_model_file(folder.name, folder.parent)
 
 
 def open_model(name: str, backend: str) -> tuple[Engine, Engine]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -202,3 +203,37 @@ def test_ctrl_c_ends_everything_within_two_seconds() -> None:
         assert left_behind(session.process.pid) == []
         assert "Traceback" not in session.stderr
         assert session.process.returncode in (0, 130)
+
+
+def test_a_score_fitted_to_ones_own_labels_runs_live(
+    full_speed: tuple[Session, Path], truth: Sequence[dict[str, str]], tmp_path: Path
+) -> None:
+    """Whoever labels smiles and speech as engaged gets a score that follows both, and adds up."""
+    _, recording = full_speed
+    table, labels, model = tmp_path / "results.parquet", tmp_path / "labels.csv", tmp_path / "models" / "ours"
+    wanted = [0.2 + 0.4 * float(row["AU12"]) + 0.3 * int(row["speaking"]) for row in truth]
+    lines = [f"{float(row['t_s']):.4f},{value:.4f}" for row, value in zip(truth, wanted, strict=True)]
+    labels.write_text("\n".join(["t_s,engagement", *lines]) + "\n")
+    for command in (
+        ["pipeline.export", str(recording), "--to", "parquet", "--out", str(table)],
+        ["calibration.refit", f"{table}={labels}", "--out", str(model), "--taps", "1"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+    with live_session("--camera", "demo", "--pace", "max", "--model", str(model)) as session:
+        session.read()
+        session.leave(20)
+    check_results(session.results)
+    assert len(session.results) == FRAMES
+    assert session.results[0].model.startswith("ours@")
+    pairs = [
+        (label, result.score)
+        for row, label, result in zip(truth, wanted, session.results, strict=True)
+        if result.score is not None and row["present"] == "1"
+    ]
+    assert np.corrcoef(np.array(pairs).T)[0, 1] > 0.8
+    spoken = [share for share in session.results[75].contributions if share.concept == "speaking"]
+    assert [share.source for share in spoken] == ["learned"]
+    assert spoken[0].contribution > 0.02

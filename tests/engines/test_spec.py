@@ -8,7 +8,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engines.spec import MODELS_DIR, Manifest, ManifestError, ModelFile, available, load_model_file
+from engines.spec import (
+    MODELS_DIR,
+    HearingSpec,
+    Manifest,
+    ManifestError,
+    ModelFile,
+    available,
+    load_model_file,
+    load_voice_file,
+)
 
 
 @pytest.fixture
@@ -37,7 +46,23 @@ def refusal(models: Path, name: str = "tiny") -> str:
 def test_every_shipped_model_is_whole(name: str) -> None:
     model = load_model_file(name)
     assert model.manifest.name == name
-    assert model.path.parent == MODELS_DIR / name
+    assert model.path.is_relative_to(MODELS_DIR)
+    assert (model.path.parent == MODELS_DIR / name) == (model.manifest.hearing is None)
+    voice = load_voice_file(model)
+    assert (voice is None) == (model.manifest.hearing is None)
+
+
+def test_a_model_that_hears_wants_the_voice_network_that_it_was_made_with(models: Path, tiny: ModelFile) -> None:
+    hearing = HearingSpec("tiny", "f" * 64, 9)
+    other = ModelFile(tiny.path, msgspec.structs.replace(tiny.manifest, hearing=hearing))
+    with pytest.raises(ManifestError, match="was made with another tiny"):
+        load_voice_file(other, models)
+    fewer = msgspec.structs.replace(hearing, sha256=tiny.manifest.sha256)
+    with pytest.raises(ManifestError, match="hears 9 concepts"):
+        load_voice_file(ModelFile(tiny.path, msgspec.structs.replace(tiny.manifest, hearing=fewer)), models)
+    assert load_voice_file(tiny, models) is None
+    names = {ModelFile(tiny.path, m).manifest.identity for m in (tiny.manifest, other.manifest)}
+    assert len(names) == 2, "what it hears with is part of what it is called"
 
 
 def test_a_good_folder_loads(models: Path, tiny: ModelFile) -> None:

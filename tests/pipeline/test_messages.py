@@ -94,7 +94,7 @@ GOLDEN: list[tuple[Wire, bytes | None, list[bytes]]] = [
         [
             b"engagement",
             b'{"v":1,"session":"s","source":"camera-0","seq":3,"face":1,"t_capture_ns":1,"t_publish_ns":2,'
-            b'"wall_time":"2026-11-23T19:28:45.123456Z","status":"tracked","score":0.5,"base":0.25,"smoothed":null,'
+            b'"wall_time":"2026-11-23T19:28:45.123456Z","media_ns":null,"status":"tracked","score":0.5,"base":0.25,"smoothed":null,'
             b'"uncertainty":null,"contributions":[{"concept":"AU12","kind":"au","activation":0.75,"contribution":0.25,'
             b'"at":[0.5,0.75],"source":"learned"}],"expression":{"neutral":1.0},"audio":null,'
             b'"stages_ms":{"capture":0.5,"transport":0.5,'

@@ -40,6 +40,7 @@ contributions = st.builds(
     activation=reals,
     contribution=reals,
     at=st.none() | st.tuples(reals, reals),
+    source=st.sampled_from(["learned", "prior"]),
 )
 frames = st.builds(
     EngagementFrame,
@@ -50,6 +51,7 @@ frames = st.builds(
     t_capture_ns=whole,
     t_publish_ns=whole,
     wall_time=texts,
+    media_ns=st.none() | whole,
     status=st.sampled_from(["tracked", "no_face", "low_quality"]),
     score=st.none() | reals,
     base=st.none() | reals,

@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from engines.base import EngineError
-from engines.spec import ManifestError
+from engines.spec import ManifestError, model_at
 from training.data.pictures import DataError
-from training.evaluate import model_at
 from training.explain.report import write
 from training.explain.run import Request, explain
 from training.synthetic import ict

@@ -11,13 +11,13 @@ import numpy as np
 
 from engines.backends import load as load_engine
 from engines.base import Engine
-from engines.spec import HeadSpec, ManifestError, ModelFile, load_model_file
+from engines.spec import HeadSpec, ManifestError, ModelFile, load_model_file, model_at
 from training.concepts import NAMES
 from training.data import wacv2016
 from training.data.augment import centre
 from training.data.pictures import DataError
 from training.data.samples import MARGIN_PX
-from training.evaluate import model_at, parts_of
+from training.evaluate import parts_of
 from training.explain import (
     deletion,
     fairness,

@@ -22,13 +22,13 @@ from rich.progress import track
 from engines.backends import load as load_engine
 from engines.base import Engine, EngineError
 from engines.preprocess import to_tensor
-from engines.spec import CropSpec, ManifestError
+from engines.spec import CropSpec, ManifestError, model_at
 from training.agcm.losses import expression_maps
 from training.data.augment import centre
 from training.data.pictures import DataError
 from training.data.samples import MARGIN_PX, Samples, load
 from training.data.writing import replaced
-from training.evaluate import model_at, parts_of
+from training.evaluate import parts_of
 from training.regions import regions as regions_of
 from training.synthetic import ict
 

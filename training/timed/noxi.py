@@ -30,13 +30,13 @@ from scipy.stats import rankdata, spearmanr
 from calibration.joined import JoinError, joined, write
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.base import Engine, EngineError
-from engines.spec import ManifestError, TimedSpec, load_model_file
+from engines.spec import ManifestError, TimedSpec, load_model_file, model_at
 from engines.voice import CONCEPTS as HEARD
 from training.concepts import NAMES
 from training.data.noxi import LABEL_HZ, Person, people, read_track
 from training.data.pictures import DataError
 from training.data.writing import replaced
-from training.evaluate import model_at, parts_of
+from training.evaluate import parts_of
 from training.metrics import ccc, pearson
 from training.timed.export import hearing_spec, timed_spec
 from training.timed.head import Session, TimedHead, fit

@@ -15,9 +15,8 @@ from typing import Annotated, Final
 import typer
 
 from calibration.joined import JoinError, joined, write
-from engines.spec import HearingSpec, ManifestError, ModelFile, PriorSpec
+from engines.spec import HearingSpec, ManifestError, ModelFile, PriorSpec, model_at
 from engines.voice import CONCEPTS
-from training.evaluate import model_at
 
 PRIOR: Final[Mapping[str, tuple[float, float]]] = {
     "speaking": (0.03, 0.5),
