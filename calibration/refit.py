@@ -31,11 +31,9 @@ from engines.spec import (
 from engines.timed import FORGET_S, advance, gain_of
 
 F64 = npt.NDArray[np.float64]
-Nested = tuple[tuple[tuple[float, ...], ...], ...]
 MISTAKE = 2
 _LEAST_LABELS = 100
 _BLOCKS = 5
-_VALUES = 2  # of a concept that is seen: activation, share of the score
 
 HELP = """Fit the score to your own labels: which concepts count here, and how much.
 
@@ -82,8 +80,9 @@ def taps_of(values: F64, t_ns: npt.NDArray[np.int64], usual: F64, taps: int, con
     return found
 
 
-def fit(sessions: Sequence[tuple[Sequence[F64], F64]]) -> Fitted:
-    """Of sessions: taps of each branch and labels about which to fit, all known. Raises LabelError with too few."""
+def fit(sessions: Sequence[tuple[Sequence[F64], F64]], trust: Sequence[float]) -> Fitted:
+    """Of sessions: taps of each branch and labels, all known. trust: reliability of each concept of all branches.
+    Raises LabelError with too few."""
     count = sum(len(label) for _, label in sessions)
     if count < _LEAST_LABELS:
         raise LabelError(f"{count} labelled pictures with all senses; {_LEAST_LABELS} are the least")
@@ -94,14 +93,15 @@ def fit(sessions: Sequence[tuple[Sequence[F64], F64]]) -> Fitted:
         rows, labels = np.array_split(rows[0], _BLOCKS), np.array_split(labels[0], _BLOCKS)
     spread = float(np.mean(np.concatenate(labels) ** 2))
     shapes = [(taps.shape[1], taps.shape[2], taps.shape[3]) for taps in sessions[0][0]]
-    return Fitted(base, ridge(rows, labels), shapes, spread)
+    sizes = [values * past for count, values, past in shapes for _ in range(count)]
+    return Fitted(base, ridge(rows, labels, sizes, trust), shapes, spread)
 
 
 def refitted(
-    parts: Sequence[Labelled], means: F64, outputs: int, taps: int, constant_s: float
+    parts: Sequence[Labelled], means: F64, trust: tuple[Sequence[float], Sequence[float]], taps: int, constant_s: float
 ) -> tuple[TimedSpec, str]:
-    """The heads as a manifest holds them, and a line for people. means: [K], of what concepts say to the score.
-    outputs: of the model's heads."""
+    """The heads as a manifest holds them, and a line for people. means: [K], of what concepts say to the score. trust:
+    reliabilities of what is seen and heard."""
     values = [np.stack([part.activation, part.share + means], axis=2) for part in parts]
     heard = [part.heard for part in parts]
     usual = np.concatenate(values).mean(0)
@@ -111,7 +111,8 @@ def refitted(
     seen_taps = [taps_of(x, part.t_ns, usual, taps, constant_s) for x, part in zip(values, parts, strict=True)]
     known = [~np.isnan(part.label) for part in parts]
     alone = fit(
-        [((t[rows],), part.label[rows]) for t, part, rows in zip(seen_taps, parts, known, strict=True) if rows.any()]
+        [((t[rows],), part.label[rows]) for t, part, rows in zip(seen_taps, parts, known, strict=True) if rows.any()],
+        trust[0],
     )
     said = f"from what is seen: {alone.explained:.0%} of the variance of labels that were left out"
     both = None
@@ -125,35 +126,21 @@ def refitted(
             filled = np.where(there[:, None], sound, usual_heard)[..., None]
             late = taps_of(filled, part.t_ns, usual_heard[:, None], taps, constant_s)
             both_parts.append(((seen[use], late[use]), part.label[use]))
-        both = fit(both_parts)
+        both = fit(both_parts, [*trust[0], *trust[1]])
         said += f"; seen and heard: {both.explained:.0%}"
     spec = TimedSpec(
-        taps, constant_s, _usual(usual, outputs), tuple(usual_heard.tolist()) if hears else (),
-        _senses(alone, outputs), None if both is None else _senses(both, outputs),
+        taps, constant_s, tuple(map(tuple, usual.tolist())), tuple(usual_heard.tolist()) if hears else (),
+        _senses(alone), None if both is None else _senses(both),
     )  # fmt: skip
     return spec, said
 
 
-def _senses(head: Fitted, outputs: int) -> SensesSpec:
-    seen = BranchSpec(_padded(head.weight[0], outputs), _padded(head.mean[0], outputs))
-    if len(head.weight) == 1:
-        return SensesSpec(head.base, seen)
-    return SensesSpec(head.base, seen, BranchSpec(_nested(head.weight[1]), _nested(head.mean[1])))
+def _senses(head: Fitted) -> SensesSpec:
+    branches = [BranchSpec(_nested(w), _nested(m)) for w, m in zip(head.weight, head.mean, strict=True)]
+    return SensesSpec(head.base, *branches)
 
 
-def _padded(values: F64, outputs: int) -> Nested:
-    """[K, 2, n] of activation and score -> [K, 1 + outputs, n]: what concepts say to other heads counts nothing."""
-    wide = np.zeros((len(values), 1 + outputs, values.shape[2]))
-    wide[:, :_VALUES] = values
-    return _nested(wide)
-
-
-def _usual(values: F64, outputs: int) -> tuple[tuple[float, ...], ...]:
-    """[K, 2] -> [K, 1 + outputs]."""
-    return tuple((*row, *(0.0,) * (outputs - 1)) for row in values.tolist())
-
-
-def _nested(values: F64) -> Nested:
+def _nested(values: F64) -> tuple[tuple[tuple[float, ...], ...], ...]:
     return tuple(tuple(tuple(row) for row in part) for part in values.tolist())
 
 
@@ -173,7 +160,8 @@ def main(
     voices = [] if voice is None else [concept.name for concept in voice.manifest.concepts]
     parts = [read(*_pair(text), names, voices, file.manifest.identity) for text in sessions]
     means = np.array([row[0] for row in heads.mean])
-    timed, said = refitted(parts, means, len(heads.base), taps, constant_s)
+    trust = file.manifest.reliabilities, () if voice is None else voice.manifest.reliabilities
+    timed, said = refitted(parts, means, trust, taps, constant_s)
     heard = file.manifest.hearing
     hearing = None if heard is None else HearingSpec(heard.model, heard.sha256, heard.concepts)
     write(joined(file, out, hearing, timed), out)

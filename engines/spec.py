@@ -170,7 +170,8 @@ class SensesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TimedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A score from the past of what is seen and heard; see engines.timed.
 
-    taps, constant_s: of the memory. usual_seen [K][m], usual_heard [V]: what the past was before the start.
+    taps, constant_s: of the memory. usual_seen [K][m], usual_heard [V]: what the past was before the start; m says how
+    many values of a concept count (engines.timed.seen_of), its activation first.
     seen: the head without sound; both: with it, None if it was not fitted.
     """
 
@@ -211,15 +212,20 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.heads is not None and len(self.heads.mean) != len(self.concepts):
             raise ValueError(f"heads.mean has {len(self.heads.mean)} rows for {len(self.concepts)} concepts")
         if self.timed is not None and self.heads is not None:
-            wanted = len(self.concepts), 1 + len(self.heads.base)
-            if (len(self.timed.usual_seen), len(self.timed.usual_seen[0])) != wanted:
-                raise ValueError(f"timed.usual_seen: needs {wanted[0]} concepts with {wanted[1]} values")
+            most = 1 + len(self.heads.base)
+            if len(self.timed.usual_seen) != len(self.concepts) or not 1 <= len(self.timed.usual_seen[0]) <= most:
+                raise ValueError(f"timed.usual_seen: needs {len(self.concepts)} concepts with 1 to {most} values")
         if (
             self.timed is not None
             and self.timed.both is not None
             and (self.hearing is None or self.hearing.concepts != len(self.timed.usual_heard))
         ):
             raise ValueError("timed.both: what it hears is not what hearing names")
+
+    @property
+    def reliabilities(self) -> tuple[float, ...]:
+        """Of the concepts, 0 to 1; 0 where nobody has measured it."""
+        return tuple(max(0.0, concept.reliability or 0.0) for concept in self.concepts)
 
     @property
     def identity(self) -> str:

@@ -72,7 +72,8 @@ class TimedHead:
         self._alone, self._both = _Senses(spec.seen), _Senses(spec.both) if spec.both else None
 
     def score(self, seen: F64, heard: F64 | None, t_ns: int, before: Past | None) -> tuple[Shares, Past]:
-        """Values [K, m] of a face, and activations [V] of a voice (None: there is no sound to hear) at `t_ns`.
+        """Values of a face (`seen_of`, of which the first m count), and activations [V] of a voice (None: there is no
+        sound to hear) at `t_ns`.
 
         before: the state that the last call returned; None, time that runs back and a gap of more than FORGET_S are a
         new beginning: then the past was as usual.
@@ -80,7 +81,7 @@ class TimedHead:
         if before is None or not 0 < t_ns - before.t_ns <= FORGET_S * 1e9:
             before = Past(t_ns, *self._start)
         gain = gain_of((t_ns - before.t_ns) / 1e9, self._spec.constant_s)
-        seen_taps = advance(before.seen, seen, gain)
+        seen_taps = advance(before.seen, seen[:, : before.seen.shape[1]], gain)
         if heard is None or self._both is None:
             return self._alone.shares(seen_taps, None), Past(t_ns, seen_taps[..., 1:], self._start[1])
         heard_taps = advance(before.heard, heard, gain)

@@ -2,10 +2,11 @@
 
     y(t) = base + sum_k contribution_k(t),   contribution_k(t) = sum_{i,j} W_kij (x_kij(t) - mean_kij)
 
-Ridge regression on standardised taps; the strength is the one that foretells sessions that are left out best. All kinds
-of concept (branches) are fitted together: if what is seen came first, a mouth that moves would be credited with what
-speech does. Instead there is a head for each set of senses that may be there, so that a microphone that is missing
-contributes exactly 0, and the score without it is the best that pictures alone give.
+Weights by calibration.ridge: few concepts, and rather those that can be trusted, at the largest strength that foretells
+sessions that are left out as well as any. All kinds of concept (branches) are fitted together: if what is seen came
+first, a mouth that moves would be credited with what speech does. Instead there is a head for each set of senses that
+may be there, so that a microphone that is missing contributes exactly 0, and the score without it is the best that
+pictures alone give.
 """
 
 from __future__ import annotations
@@ -59,8 +60,9 @@ class Session:
         return np.concatenate([each[rows].reshape(int(rows.sum()), -1) for each in self.taps], axis=1)
 
 
-def fit(sessions: Sequence[Session]) -> TimedHead:
-    """See the module. Raises ValueError with fewer than two sessions or no label."""
+def fit(sessions: Sequence[Session], trust: Sequence[Sequence[float]]) -> TimedHead:
+    """See the module. trust: reliability of each concept of each branch. Raises ValueError with fewer than two sessions
+    or no label."""
     if len(sessions) < 2:
         raise ValueError("at least two sessions are needed: one has to be left out to choose the strength")
     labels = [session.label[~np.isnan(session.label)] for session in sessions]
@@ -69,7 +71,8 @@ def fit(sessions: Sequence[Session]) -> TimedHead:
         raise ValueError("no session has a label")
     base = float(together.mean())
     rows = [session.known() for session in sessions]
-    found = ridge(rows, [each - base for each in labels])
+    sizes = [int(np.prod(taps.shape[2:])) for taps in sessions[0].taps for _ in range(taps.shape[1])]
+    found = ridge(rows, [each - base for each in labels], sizes, [each for branch in trust for each in branch])
     weight, mean = found.weight, found.mean
     branches, start = [], 0
     for taps in sessions[0].taps:

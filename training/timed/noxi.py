@@ -14,7 +14,8 @@ what it did contribute.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,7 @@ F64 = npt.NDArray[np.float64]
 WAYS: Mapping[str, tuple[int, ...]] = {"V": (0,), "A": (1,), "V+A": (0, 1)}
 MEMORY = Memory(taps=5, constant_s=0.5, rate_hz=LABEL_HZ)
 _RIVAL_STEPS = 600
+_THREADS = 2
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -103,8 +105,8 @@ def recorded(person: Person) -> Path:
 
 def streams_of(folder: Path, split: str, eyes: Eyes, voice: Engine, cache: Path) -> list[Participant]:
     """Everybody in a split. What was seen and heard before is read from `cache`. Raises DataError naming a file."""
-    found = []
-    for person in track(people(folder, split), description=f"NoXi {split}"):
+
+    def look(person: Person) -> Participant:
         label = read_track(person.file("engagement.annotation.csv")).astype(np.float64)
         kept = cache / split / person.session / f"{person.role}.npz"
         if not kept.is_file():
@@ -113,8 +115,16 @@ def streams_of(folder: Path, split: str, eyes: Eyes, voice: Engine, cache: Path)
         streams = load(kept)
         count = min(len(label), len(streams.found))
         cut = Streams(streams.seen[:count], streams.found[:count], streams.heard[:count])
-        found.append(Participant(person, cut, label[:count]))
-    return found
+        return Participant(person, cut, label[:count])
+
+    listed = people(folder, split)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(track(pool.map(look, listed), description=f"NoXi {split}", total=len(listed)))
+
+
+def first(parts: Sequence[Participant], values: int) -> list[Participant]:
+    """The same with the first values of what is seen of a concept: its activation, what it says to the score, ..."""
+    return [replace(each, streams=replace(each.streams, seen=each.streams.seen[:, :, :values])) for each in parts]
 
 
 def sessions(parts: Sequence[Participant], usual: tuple[F64, F64]) -> list[Session]:
@@ -195,26 +205,27 @@ def causes_of(head: TimedHead, valid: Sequence[Session], parts: Sequence[Partici
 
 
 def run(
-    folder: Path, eyes: Eyes, voice: Engine, out: Path, seed: int, plot: Path | None = None
+    folder: Path, eyes: Eyes, voice: Engine, out: Path, *, values: int = 1, seed: int = 1, plot: Path | None = None
 ) -> tuple[Outcome, TimedSpec]:
     """Fit, measure, and write the predictions of the head that sees and hears; and the heads. Raises DataError."""
     cache = out / "streams" / f"{eyes.model.manifest.identity}-{voice.manifest.identity}"
-    train, valid = (streams_of(folder, split, eyes, voice, cache) for split in ("train", "valid"))
+    train, valid = (first(streams_of(folder, split, eyes, voice, cache), values) for split in ("train", "valid"))
+    trust = eyes.model.manifest.reliabilities, voice.manifest.reliabilities
     usual = usual_of(train)
     learnt, held = sessions(train, usual), sessions(valid, usual)
     labels = [each.label for each in held]
-    figures, heads, first = [], {}, {}
+    figures, heads, drawn_by = [], {}, {}
     for way, rows in WAYS.items():
         try:
-            heads[way] = fit(only(learnt, rows))
+            heads[way] = fit(only(learnt, rows), [trust[i] for i in rows])
         except ValueError as error:
             raise DataError(f"{folder}: {error}") from error
         answers = [heads[way].score(each.taps) for each in only(held, rows)]
         figures.append(judged(f"{way}, linear", answers, labels))
-        first[way] = answers[0]
+        drawn_by[way] = answers[0]
     predict(out, valid, answers)
     mean = np.concatenate([each.taps[1] for each in learnt]).mean(0)
-    one = fit(dropped(learnt, mean))
+    one = fit(dropped(learnt, mean), trust)
     for way, parts in (("V", deaf(held, mean)), ("V+A", held)):
         figures.append(judged(f"{way}, one linear head, dropout", [one.score(each.taps) for each in parts], labels))
     for name in RIVALS:
@@ -234,7 +245,7 @@ def run(
     if plot is not None:
         person = valid[0].person
         drawn = f"session {person.session}, {person.role}" + (": SIMULATED" if causes else "")
-        draw(plot, drawn, labels[0], first, LABEL_HZ, sizes_of(causes))
+        draw(plot, drawn, labels[0], drawn_by, LABEL_HZ, sizes_of(causes))
     return outcome, timed_spec(MEMORY, usual, heads["V"], heads["V+A"])
 
 
@@ -300,6 +311,10 @@ def main(
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="also draw one person and the contributions here")] = None,
     json: Annotated[Path | None, typer.Option(help="also write the figures here")] = None,
+    values: Annotated[
+        int,
+        typer.Option(min=1, help="of a concept that is seen: 1 its activation, 2 what it says to the score too, …"),
+    ] = 1,
     seed: Annotated[int, typer.Option(help="of the rivals")] = 1,
 ) -> None:
     """Engagement over time from faces and voices: V, A and V+A, and what linearity costs."""
@@ -308,7 +323,7 @@ def main(
         crop, _ = parts_of(file.manifest)
         eyes = Eyes(OnnxRuntimeEngine(load_model_file("centerface"), threads=1), OnnxRuntimeEngine(file), crop)
         ears = model_at(voice)
-        outcome, timed = run(folder, eyes, OnnxRuntimeEngine(ears), out, seed, plot)
+        outcome, timed = run(folder, eyes, OnnxRuntimeEngine(ears), out, values=values, seed=seed, plot=plot)
         if export is not None:
             write(joined(file, export, hearing_spec(ears), timed), export)
             typer.echo(f"wrote {export}: run it with python run_live.py --model {export.name}")
