@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from engines.spec import HearingSpec, Manifest, ModelFile, TimedSpec
+from engines.fusion import HearingSpec, TimedSpec
+from engines.spec import Manifest, ModelFile
 
 
 class JoinError(ValueError):

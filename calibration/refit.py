@@ -19,15 +19,8 @@ from typer.exceptions import TyperException
 from calibration.joined import JoinError, joined, write
 from calibration.labelled import LabelError, Labelled, read
 from calibration.ridge import Ridge, ridge
-from engines.spec import (
-    BranchSpec,
-    HearingSpec,
-    ManifestError,
-    SensesSpec,
-    TimedSpec,
-    load_voice_file,
-    model_at,
-)
+from engines.fusion import BranchSpec, HearingSpec, SensesSpec, TimedSpec
+from engines.spec import ManifestError, load_voice_file, model_at
 from engines.timed import FORGET_S, advance, gain_of
 
 F64 = npt.NDArray[np.float64]

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.concept import ConceptReadout
-from engines.spec import BranchSpec, SensesSpec, TimedSpec
+from engines.fusion import BranchSpec, SensesSpec, TimedSpec
 
 F64 = npt.NDArray[np.float64]
 FORGET_S = 1.0

@@ -9,16 +9,15 @@ import numpy as np
 
 from engines.backends import choose
 from engines.base import Array, Engine, EngineError
+from engines.fusion import HearingSpec, TimedSpec
 from engines.preprocess import Luma, to_tensor
 from engines.spec import (
     MODELS_DIR,
     ConceptSpec,
     CropSpec,
     HeadSpec,
-    HearingSpec,
     ManifestError,
     ModelFile,
-    TimedSpec,
     load_model_file,
     load_voice_file,
     model_at,

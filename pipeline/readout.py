@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 
 from engines.concept import ConceptReadout, half_width, intervene
+from engines.fusion import PriorSpec
 from engines.hear import Heard
 from engines.preprocess import Affine, inverse
-from engines.spec import ConceptSpec, HeadSpec, PriorSpec
+from engines.spec import ConceptSpec, HeadSpec
 from engines.timed import Shares
 from engines.voice import CONCEPTS, UNITS, VoiceReading
 from pipeline.messages import Contribution, Drops, EngagementFrame, FramePacket, Stages

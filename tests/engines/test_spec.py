@@ -8,16 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engines.spec import (
-    MODELS_DIR,
-    HearingSpec,
-    Manifest,
-    ManifestError,
-    ModelFile,
-    available,
-    load_model_file,
-    load_voice_file,
-)
+from engines.fusion import HearingSpec
+from engines.spec import MODELS_DIR, Manifest, ManifestError, ModelFile, available, load_model_file, load_voice_file
 
 
 @pytest.fixture

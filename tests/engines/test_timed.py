@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.spec import BranchSpec, SensesSpec, TimedSpec
+from engines.fusion import BranchSpec, SensesSpec, TimedSpec
 from engines.timed import TimedHead, advance, gain_of
 
 TAPS, CONCEPTS, VALUES, VOICES = 3, 2, 4, 2

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.concept import ConceptReadout, read
+from engines.fusion import PriorSpec
 from engines.hear import Heard
 from engines.preprocess import TEMPLATE, similarity
-from engines.spec import ConceptSpec, HeadSpec, IntervalSpec, PriorSpec
+from engines.spec import ConceptSpec, HeadSpec, IntervalSpec
 from engines.timed import Shares
 from engines.voice import CONCEPTS as VOICE_CONCEPTS
 from engines.voice import VoiceReading

@@ -16,8 +16,9 @@ pytest.importorskip("matplotlib")
 
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.concept import read
+from engines.fusion import TimedSpec
 from engines.preprocess import to_tensor
-from engines.spec import TimedSpec, load_model_file
+from engines.spec import load_model_file
 from engines.timed import TimedHead
 from engines.voice import CONCEPTS as HEARD
 from tests.training.test_voice_speech import utterance

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from engines.spec import BranchSpec, HearingSpec, ModelFile, SensesSpec, TimedSpec
+from engines.fusion import BranchSpec, HearingSpec, SensesSpec, TimedSpec
+from engines.spec import ModelFile
 from training.timed.head import F64, Branch, TimedHead
 from training.timed.memory import Memory
 

@@ -26,23 +26,22 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from scipy.stats import rankdata, spearmanr
 
 from calibration.joined import JoinError, joined, write
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.base import Engine, EngineError
-from engines.spec import ManifestError, TimedSpec, load_model_file, model_at
-from engines.voice import CONCEPTS as HEARD
-from training.concepts import NAMES
+from engines.fusion import TimedSpec
+from engines.spec import ManifestError, load_model_file, model_at
 from training.data.noxi import LABEL_HZ, Person, people, read_track
 from training.data.pictures import DataError
 from training.data.writing import replaced
 from training.evaluate import parts_of
-from training.metrics import ccc, pearson
+from training.metrics import ccc
+from training.timed.causes import Cause, causes_of, rank_ceiling, ranked, sizes_of
 from training.timed.export import hearing_spec, timed_spec
-from training.timed.head import Session, TimedHead, fit
+from training.timed.head import Session, fit
 from training.timed.memory import Memory
-from training.timed.plots import Sizes, draw
+from training.timed.plots import draw
 from training.timed.rivals import RIVALS, fitted
 from training.timed.streams import Eyes, Streams, hear, load, save, see
 
@@ -59,16 +58,6 @@ class Figures(msgspec.Struct, frozen=True):
     way: str
     ccc: float
     per_session: float
-
-
-class Cause(msgspec.Struct, frozen=True):
-    """A concept in simulated sessions: standard deviation of its true and of its found contribution on validation
-    sessions, and their correlation over time; NaN where it truly contributes nothing."""
-
-    concept: str
-    true: float
-    found: float
-    r: float
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -182,28 +171,6 @@ def columns(part: Participant, rows: tuple[int, ...]) -> F64:
     return np.concatenate([sides[i] for i in rows], axis=1)
 
 
-def causes_of(head: TimedHead, valid: Sequence[Session], parts: Sequence[Participant]) -> tuple[Cause, ...]:
-    """True against found contributions, of every concept; () where nobody knows the truth."""
-    files = [part.person.file("truth.npz") for part in parts]
-    if not all(file.is_file() for file in files):
-        return ()
-    true: dict[str, list[F64]] = {}
-    for file, part in zip(files, parts, strict=True):
-        with np.load(file, allow_pickle=False) as truth:
-            for name, values in zip(truth["names"].tolist(), truth["contributions"].T, strict=True):
-                true.setdefault(str(name), []).append(values[: len(part.label)].astype(np.float64))
-    found: dict[str, F64] = {}
-    for i, names in enumerate((NAMES, HEARD)):
-        shares = np.concatenate([head.branches[i].contributions(each.taps[i]) for each in valid])
-        found |= dict(zip(names, shares.T, strict=True))
-    listed = []
-    for name, ours in found.items():
-        theirs = np.concatenate(true[name]) if name in true else np.zeros(len(ours))
-        r = pearson(ours, theirs) if name in true else float("nan")
-        listed.append(Cause(name, float(theirs.std()), float(ours.std()), r))
-    return tuple(listed)
-
-
 def run(
     folder: Path, eyes: Eyes, voice: Engine, out: Path, *, values: int = 1, seed: int = 1, plot: Path | None = None
 ) -> tuple[Outcome, TimedSpec]:
@@ -234,7 +201,7 @@ def run(
                 name, [columns(each, rows) for each in train], [each.label for each in train], _RIVAL_STEPS, seed
             )
             figures.append(judged(f"{way}, {name}", [rival(columns(each, rows)) for each in valid], labels))
-    causes = causes_of(heads["V+A"], held, valid)
+    causes = causes_of(heads["V+A"], held, [part.person.file("truth.npz") for part in valid])
     sizes = np.array([(each.true, each.found) for each in causes])
     true = sizes[sizes[:, 0] > 0] if causes else sizes
     outcome = Outcome(
@@ -247,27 +214,6 @@ def run(
         drawn = f"session {person.session}, {person.role}" + (": SIMULATED" if causes else "")
         draw(plot, drawn, labels[0], drawn_by, LABEL_HZ, sizes_of(causes))
     return outcome, timed_spec(MEMORY, usual, heads["V"], heads["V+A"])
-
-
-def sizes_of(causes: Sequence[Cause]) -> Sizes | None:
-    """The largest first; None where nobody knows the truth."""
-    if not causes:
-        return None
-    order = sorted(causes, key=lambda each: (-each.true, -each.found))
-    return Sizes(
-        tuple(each.concept for each in order), tuple(each.true for each in order), tuple(each.found for each in order)
-    )
-
-
-def ranked(sizes: F64) -> float | None:
-    """Spearman correlation of the two columns."""
-    return float(spearmanr(sizes[:, 0], sizes[:, 1]).statistic) if len(sizes) else None
-
-
-def rank_ceiling(sizes: F64) -> float:
-    """See Outcome: ranks of the true sizes against an order of all, where ties have none."""
-    ranks = rankdata(sizes[:, 0])
-    return float(np.std(ranks) / np.std(np.arange(len(ranks))))
 
 
 def predict(out: Path, parts: Sequence[Participant], answers: Sequence[F64]) -> None:

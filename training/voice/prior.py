@@ -15,7 +15,8 @@ from typing import Annotated, Final
 import typer
 
 from calibration.joined import JoinError, joined, write
-from engines.spec import HearingSpec, ManifestError, ModelFile, PriorSpec, model_at
+from engines.fusion import HearingSpec, PriorSpec
+from engines.spec import ManifestError, ModelFile, model_at
 from engines.voice import CONCEPTS
 
 PRIOR: Final[Mapping[str, tuple[float, float]]] = {

@@ -1,0 +1,88 @@
+"""What a manifest says of joining what is seen with what is heard, and the present with the past: typed and strict."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class PriorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Weights that nobody learnt: voice concept v adds weight_v (activation_v - mean_v) to the score, where a session
+    asks for it."""
+
+    weight: tuple[float, ...]
+    mean: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.weight) != len(self.mean):
+            raise ValueError("hearing.prior: needs a weight and a mean for every voice concept")
+
+
+class HearingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a model hears beside what it sees.
+
+    model, sha256: the folder of its voice network, and the digest of that network's file. concepts: how many it hears.
+    prior: None where what is heard has learnt weights (TimedSpec) or none.
+    """
+
+    model: str
+    sha256: str
+    concepts: int
+    prior: PriorSpec | None = None
+
+    def __post_init__(self) -> None:
+        if self.prior is not None and len(self.prior.weight) != self.concepts:
+            raise ValueError(f"hearing.prior: needs {self.concepts} weights, one per voice concept")
+
+
+class BranchSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Weights and means [K][m][1 + J] of K concepts, each with m values and their J past ones; see engines.timed."""
+
+    weight: tuple[tuple[tuple[float, ...], ...], ...]
+    mean: tuple[tuple[tuple[float, ...], ...], ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(K, m, 1 + J). Raises ValueError unless weight and mean have it throughout."""
+        shapes = {
+            (len(side), len(side[0]), len(row))
+            for side in (self.weight, self.mean) for concept in side for row in concept if len(concept) == len(side[0])
+        }  # fmt: skip
+        ragged = any(len(concept) != len(side[0]) for side in (self.weight, self.mean) for concept in side)
+        if len(shapes) != 1 or ragged:
+            raise ValueError("timed: weight and mean of a branch need the same numbers of concepts, values and taps")
+        return shapes.pop()
+
+
+class SensesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A head for one set of senses. heard: None for the one that only sees."""
+
+    base: float
+    seen: BranchSpec
+    heard: BranchSpec | None = None
+
+
+class TimedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A score from the past of what is seen and heard; see engines.timed.
+
+    taps, constant_s: of the memory. usual_seen [K][m], usual_heard [V]: what the past was before the start; m says how
+    many values of a concept count (engines.timed.seen_of), its activation first.
+    seen: the head without sound; both: with it, None if it was not fitted.
+    """
+
+    taps: int
+    constant_s: float
+    usual_seen: tuple[tuple[float, ...], ...]
+    usual_heard: tuple[float, ...]
+    seen: SensesSpec
+    both: SensesSpec | None = None
+
+    def __post_init__(self) -> None:
+        if self.taps < 0 or not self.constant_s > 0:
+            raise ValueError("timed: needs taps >= 0 and constant_s > 0")
+        wanted = len(self.usual_seen), len(self.usual_seen[0]) if self.usual_seen else 0, 1 + self.taps
+        heads = [self.seen] if self.both is None else [self.seen, self.both]
+        if any(head.seen.shape != wanted for head in heads):
+            raise ValueError(f"timed: every head needs weights of {wanted} for what is seen")
+        heard = None if self.both is None or self.both.heard is None else self.both.heard.shape
+        if self.both is not None and heard != (len(self.usual_heard), 1, 1 + self.taps):
+            raise ValueError(f"timed.both: needs weights for the {len(self.usual_heard)} concepts that are heard")
