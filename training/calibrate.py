@@ -13,9 +13,8 @@ is that most of them would.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -31,7 +30,7 @@ from engines.preprocess import to_tensor
 from engines.spec import MODELS_DIR, HeadSpec, IntervalSpec, ManifestError, ModelFile, SpreadSpec, load_model_file
 from training import conformal, temperature
 from training.calibration_report import CalibrationReport, IntervalReport, TargetReport, coverage, show, write
-from training.conformal import Answers, Interval, Method
+from training.conformal import Answers, Interval, Method, Nested
 from training.data.augment import centre
 from training.data.pictures import DataError
 from training.data.samples import MARGIN_PX, Samples
@@ -57,10 +56,10 @@ from training.evaluate import ENGAGEMENT_CLASSES, parts_of
 from training.experiment import ExperimentError
 from training.experiment import load as load_experiment
 from training.metrics import classes_of
+from training.temperature import Target, target_of
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Target = Literal["votes", "majority"]
 
 METHODS: tuple[Method, ...] = ("constant", "local", "guaranteed")
 MARGIN = 0.98
@@ -76,18 +75,6 @@ _PROTOCOL = (
 
 class CalibrationError(ValueError):
     """The model, the weights and the data do not belong together; nothing was written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Nested:
-    """Answers to people left out of everything, in the order of the subjects. score [N]; answered, label: classes [N];
-    half_width: [N] for each method."""
-
-    answers: Answers
-    score: F64
-    answered: Ints
-    label: Ints
-    half_width: dict[Method, F64]
 
 
 def shares(head: Head, embeddings: F64, concepts: int) -> F64:
@@ -187,11 +174,6 @@ def target_report(logits: F64, votes: F64, target: Target) -> TargetReport:
         cross_entropy_before=temperature.cross_entropy(logits, wanted, 1.0),
         cross_entropy_after=temperature.cross_entropy(after, wanted, 1.0),
     )
-
-
-def target_of(votes: F64, target: Target) -> F64:
-    """Votes [N, E] as they are, or a 1 where most of them are."""
-    return votes if target == "votes" else np.eye(votes.shape[1])[votes.argmax(1)]
 
 
 def readouts(file: ModelFile, samples: Samples) -> list[ConceptReadout]:

@@ -13,9 +13,9 @@ matplotlib.use("Agg")  # no window, whatever the machine has
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from training.calibrate import F64, Nested, Target, target_of
+from training.conformal import Nested
 from training.data.writing import replaced
-from training.temperature import equal_mass, probabilities, top
+from training.temperature import F64, Target, equal_mass, probabilities, target_of, top
 
 BLUE, RED, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#666666"
 _COLOURS = {"constant": BLUE, "local": RED, "guaranteed": GREEN}

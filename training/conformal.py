@@ -194,3 +194,15 @@ def spread_by_others(answers: Answers, penalty: float) -> F64:
 def normalised(answers: Answers, penalty: float) -> F64:
     """Error over spread [N], the spread of each person's pictures from the others."""
     return answers.error / spread_by_others(answers, penalty)
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """Answers to people left out of everything, in the order of the subjects. score [N]; answered, label: classes [N];
+    half_width: [N] for each method."""
+
+    answers: Answers
+    score: F64
+    answered: Ints
+    label: Ints
+    half_width: dict[Method, F64]

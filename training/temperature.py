@@ -9,6 +9,7 @@ is the mean distance between what the largest probability says and what is true 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,15 @@ from scipy.optimize import minimize_scalar
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+Target = Literal["votes", "majority"]
+
 BINS = 15
 _LOG_LIMIT = float(np.log(20.0))
+
+
+def target_of(votes: F64, target: Target) -> F64:
+    """Votes [N, E] as they are, or a 1 where most of them are."""
+    return votes if target == "votes" else np.eye(votes.shape[1])[votes.argmax(1)]
 
 
 @dataclass(frozen=True, slots=True)
