@@ -157,11 +157,8 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
             if at_full_speed:
                 received = video.receive(WAIT_MS)
             else:
-                # Sound is heard while there is no frame to look at, so that hearing makes no result older.
                 wait_for_any((video, audio), WAIT_MS)
                 received = video.receive_latest("frame", 0)
-            if received is None:
-                sound.drain()
             if received is not None and isinstance(received.message, FramePacket):
                 t_ns = frame_time_ns(received.message, at_full_speed)
                 while not sound.has(t_ns) and not stop.is_set():
@@ -176,6 +173,8 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
             elif received is not None and isinstance(received.message, StreamEnd):
                 account.end(received.message.seq)
                 ended = True
+            # Sound is heard after the frame that waited, so that hearing makes no result older.
+            sound.drain()
             reporter.tick(account.losses | sound.losses)
         reporter.enter("ended", account.losses | sound.losses)
         reporter.event("ended", f"{'' if ended else 'stopped: '}{account}")

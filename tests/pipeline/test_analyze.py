@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -219,6 +221,35 @@ def test_a_flood_is_answered_by_the_newest_and_every_loss_is_counted() -> None:
         assert result.dropped.stale == result.seq - published
         _check(result)
     assert bench.events[-1].text == f"captured {count} = published {len(seen)} + stale {stale}, decode errors 0"
+
+
+@needs_model
+def test_a_flood_of_frames_leaves_time_to_hear() -> None:
+    face = _astronaut()
+    with _worker(_config(pace="realtime", mic="file")) as bench, ThreadPoolExecutor(1) as pool:
+        assert bench.audio.wait_for_subscriber("audio", None, 5.0)
+        over = threading.Event()
+
+        def flood() -> int:
+            for seq in itertools.count():
+                if over.is_set():
+                    return seq
+                assert bench.video.send(_packet(seq, face), memoryview(face).cast("B"))
+            return 0
+
+        sent = pool.submit(flood)
+        begin_ns, samples = now_ns(), np.full(1600, 0.1, np.float32)
+        for seq in range(20):
+            t_ns = begin_ns + seq * 100_000_000
+            while now_ns() < t_ns:
+                time.sleep(0.005)
+            chunk = msgspec.structs.replace(_chunk(seq, 0), t_capture_ns=t_ns, media_ns=None)
+            bench.audio.send(chunk, memoryview(samples).cast("B"))
+        over.set()
+        seen = bench.end(sent=sent.result())
+    late = [result.audio for result in seen if result.t_capture_ns > begin_ns + 500_000_000]
+    assert len(late) > 5
+    assert np.mean([each is not None for each in late]) > 0.8
 
 
 @needs_model
