@@ -11,6 +11,8 @@ import pytest
 
 from benchmarks.engine_figures import EngineReport
 from benchmarks.live_figures import LiveReport
+from benchmarks.voice import VoiceReport
+from engines.backends import BACKENDS
 from engines.spec import MODELS_DIR
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +38,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["benchmarks.live", "--set", "capture.pace=max"], "capture.pace is set by the benchmark itself"),
         (["benchmarks.engine", "--model", "centerface"], "'centerface' is no concept model"),
         (["benchmarks.engine", "--bogus"], "--bogus"),
+        (["benchmarks.voice", "--model", "centerface"], "'centerface' is no voice network"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], says: str) -> None:
@@ -88,3 +91,17 @@ def test_every_engine_is_compared(tmp_path: Path) -> None:
     assert len(exact) >= 12
     assert all(row.difference.score <= 1e-4 for row in exact if row.difference is not None)
     assert (tmp_path / "engine.md").is_file() and (tmp_path / "engine.png").stat().st_size > 10_000
+
+
+@has_model
+@pytest.mark.slow
+def test_the_cost_of_hearing_is_told_for_every_backend(tmp_path: Path) -> None:
+    done = run("benchmarks.voice", "--rounds", "1", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    report = msgspec.json.decode((tmp_path / "voice.json").read_bytes(), type=VoiceReport)
+    assert [row.backend for row in report.rows] == list(BACKENDS)
+    for row in report.rows:
+        assert row.network_ms is not None and row.reading_ms is not None and row.both_ms is not None
+        assert row.both_ms.count > 600
+        assert 0.0 < row.reading_ms.p50 < row.both_ms.p50
+    assert (tmp_path / "voice.md").read_text(encoding="utf-8").startswith("# Hearing")
