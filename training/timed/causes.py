@@ -29,6 +29,29 @@ class Cause(msgspec.Struct, frozen=True):
     r: float
 
 
+class Recovery(msgspec.Struct, frozen=True):
+    """How well known causes were found again. rank_r: Spearman correlation of true and found sizes over the concepts
+    that truly contribute. rank_all: the same over all concepts, and rank_ceiling what it would be if every cause were
+    found in its order above the others, which have no order among themselves. wrong_signs: causes whose found
+    contribution runs against the true one."""
+
+    causes: tuple[Cause, ...]
+    rank_r: float
+    rank_all: float
+    rank_ceiling: float
+    wrong_signs: tuple[str, ...]
+
+
+def recovery_of(head: TimedHead, valid: Sequence[Session], files: Sequence[Path]) -> Recovery | None:
+    """Of a head that sees and hears; None where nobody knows the truth."""
+    causes = causes_of(head, valid, files)
+    if not causes:
+        return None
+    sizes = np.array([(each.true, each.found) for each in causes])
+    wrong = tuple(each.concept for each in causes if each.r < 0)
+    return Recovery(causes, ranked(sizes[sizes[:, 0] > 0]), ranked(sizes), rank_ceiling(sizes), wrong)
+
+
 def causes_of(head: TimedHead, valid: Sequence[Session], files: Sequence[Path]) -> tuple[Cause, ...]:
     """True (truth.npz of each session) against found contributions, of every concept; () where nobody knows the
     truth."""
@@ -51,22 +74,26 @@ def causes_of(head: TimedHead, valid: Sequence[Session], files: Sequence[Path]) 
     return tuple(listed)
 
 
-def sizes_of(causes: Sequence[Cause]) -> Sizes | None:
-    """The largest first; None where nobody knows the truth."""
-    if not causes:
-        return None
+def shown_by(file: Path, count: int) -> F64:
+    """What a simulated person truly showed [count, K], from truth.npz."""
+    with np.load(file, allow_pickle=False) as truth:
+        return np.asarray(truth["concepts"][:count], np.float64)
+
+
+def sizes_of(causes: Sequence[Cause]) -> Sizes:
+    """The largest first."""
     order = sorted(causes, key=lambda each: (-each.true, -each.found))
     return Sizes(
         tuple(each.concept for each in order), tuple(each.true for each in order), tuple(each.found for each in order)
     )
 
 
-def ranked(sizes: F64) -> float | None:
+def ranked(sizes: F64) -> float:
     """Spearman correlation of the two columns."""
-    return float(spearmanr(sizes[:, 0], sizes[:, 1]).statistic) if len(sizes) else None
+    return float(spearmanr(sizes[:, 0], sizes[:, 1]).statistic)
 
 
 def rank_ceiling(sizes: F64) -> float:
-    """See Outcome: ranks of the true sizes against an order of all, where ties have none."""
+    """See Recovery: ranks of the true sizes against an order of all, where ties have none."""
     ranks = rankdata(sizes[:, 0])
     return float(np.std(ranks) / np.std(np.arange(len(ranks))))
