@@ -1,8 +1,9 @@
 """Sound to spectra inside the network, so that training and every backend compute the same features.
 
 16 kHz mono in steps of 10 ms. Each step sees the last 64 ms (pitch, harmonicity, loudness) and the last 32 ms (mel
-bands), so nothing waits for sound that is to come. The Fourier transform is a convolution. What a step needs of the
-past is carried from call to call as a tensor, and so is told apart from the network itself.
+bands), so nothing waits for sound that is to come. The Fourier transform is a product with tables, as a convolution of
+stride 160 is. What a step needs of the past is carried from call to call as a tensor, and so is told apart from the
+network itself.
 
 * mel bands: 40 triangles from 60 to 7,600 Hz, evenly spaced in mel (O'Shaughnessy 1987), logarithm of the power;
 * autocorrelation r(tau), divided by that of the window and by r(0), Boersma 1993: its highest value at the lags of
@@ -84,11 +85,13 @@ def k_weights() -> F64:
     return np.asarray(np.abs(response) ** 2)
 
 
-def fourier(window: F64) -> F64:
-    """Kernels [2 (N / 2 + 1), 1, N] of a windowed Fourier transform: cosines, then sines."""
-    count = len(window)
-    angle = 2 * np.pi * np.outer(np.arange(count // 2 + 1), np.arange(count)) / count
-    return np.asarray(np.concatenate([np.cos(angle), np.sin(angle)])[:, None] * window)
+def fourier(window: F64) -> tuple[F64, F64]:
+    """Cosines [N / 2, N / 2 + 1] and sines [N / 2 - 1, N / 2 + 1] of a windowed Fourier transform, for what `folded`
+    makes of N samples. window: symmetric about N / 2 and 0 at its start, as Hann's is."""
+    half = len(window) // 2
+    places = np.arange(1, half + 1)
+    angle = 2 * np.pi * np.outer(places, np.arange(half + 1)) / len(window)
+    return np.cos(angle) * window[places, None], np.sin(angle[:-1]) * window[places[:-1], None]
 
 
 def lag_table() -> tuple[F64, F64]:
@@ -118,28 +121,32 @@ class FrontEnd(nn.Module):
         whole = 1 / (LONG * (long**2).sum())  # Parseval: power spectrum to mean square
         sums = (twice, twice * k_weights() * whole, (hz >= 50) & (hz < 1000), (hz >= 1000) & (hz <= 5000))
         tables = {
-            "long": fourier(long), "short": fourier(short), "bands": mel_bands() / (short**2).sum(), "between": between,
+            "long_cos": fourier(long)[0], "long_sin": fourier(long)[1], "short_cos": fourier(short)[0],
+            "short_sin": fourier(short)[1], "bands": mel_bands() / (short**2).sum(), "between": between,
             # One product for all that is linear in the power. Apart from being quicker, it keeps out products with a
             # vector, which ONNX Runtime 1.32 computes wrongly after it has merged them with the transposition before.
             "linear": np.column_stack([waves / of_window, *sums]),
         }  # fmt: skip
         for name, table in tables.items():
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(table)).float(), persistent=False)
-        self.long: Tensor
-        self.short: Tensor
+        self.long_cos: Tensor
+        self.long_sin: Tensor
+        self.short_cos: Tensor
+        self.short_sin: Tensor
         self.bands: Tensor
         self.between: Tensor
         self.linear: Tensor
 
     def forward(self, samples: Tensor) -> Features:
         """See the class."""
-        found = _power(samples, self.long) @ self.linear
+        seen = frames(samples)
+        found = spectrum(seen, self.long_cos, self.long_sin) @ self.linear
         power, weighted, low, high = found[..., -4:].unbind(-1)
         correlation = found[..., :-4] / power.unsqueeze(-1).clamp_min(_FLOOR)
         periodic = correlation.amax(-1).clamp(1 - _PEAKED, _PEAKED)
         newest = samples[:, TAIL:].reshape(len(samples), -1, HOP)
         return Features(
-            (_power(samples[:, LONG - SHORT :], self.short) @ self.bands).clamp_min(_FLOOR).log(),
+            (spectrum(seen[..., LONG - SHORT :], self.short_cos, self.short_sin) @ self.bands).clamp_min(_FLOOR).log(),
             correlation @ self.between,
             -0.691 + _db(weighted),
             _db(periodic / (1 - periodic)),
@@ -149,11 +156,25 @@ class FrontEnd(nn.Module):
         )
 
 
-def _power(samples: Tensor, kernels: Tensor) -> Tensor:
-    """Power spectra [B, n, bins]."""
-    parts = F.conv1d(samples.unsqueeze(1), kernels, stride=HOP)
-    real, imaginary = parts.chunk(2, dim=1)
-    return (real**2 + imaginary**2).transpose(1, 2)
+def frames(samples: Tensor) -> Tensor:
+    """Samples [B, TAIL + 160 n] -> what each of n steps sees [B, n, LONG]."""
+    hops = -(-LONG // HOP)
+    blocks = F.pad(samples, (hops * HOP - LONG, 0)).reshape(len(samples), -1, HOP)
+    steps = blocks.shape[1] - hops + 1
+    return torch.cat([blocks[:, j : j + steps] for j in range(hops)], dim=2)[..., hops * HOP - LONG :]
+
+
+def spectrum(seen: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Power spectra [B, n, bins] of N samples each [B, n, N].
+
+    Cosines are alike on both sides of the middle and sines opposite; so the sides are first added and subtracted, and
+    half of the products are left.
+    """
+    half = seen.shape[-1] // 2
+    left, right = seen[..., 1:half], seen[..., half + 1 :].flip(-1)
+    real = torch.cat([left + right, seen[..., half : half + 1]], dim=-1) @ cosines
+    imaginary = (left - right) @ sines
+    return real**2 + imaginary**2
 
 
 def _db(power: Tensor) -> Tensor:
