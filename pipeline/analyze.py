@@ -39,7 +39,7 @@ from pipeline.readout import (
 )
 from pipeline.report import Reporter
 from pipeline.sound import Sound
-from pipeline.sources import may_hear
+from pipeline.sources import may_hear, microphone_of
 from pipeline.sync import sync_of
 
 WAIT_MS = 50
@@ -147,7 +147,8 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
         video = stack.enter_context(Subscriber(link.video, ("frame", "stream_end")))
         audio = stack.enter_context(Subscriber(link.audio, ("audio", "stream_end"))) if may_hear(cfg.capture) else None
         sync = sync_of(cfg.calibration)
-        sound = Sound(audio, networks.voice, in_file_time=at_full_speed, lag_ns=sync.lag_ns)
+        one_file = microphone_of(cfg.capture) == "file"
+        sound = Sound(audio, networks.voice, in_file_time=one_file, waits=at_full_speed, lag_ns=sync.lag_ns)
         analyzer = Analyzer(cfg, networks, sync.identity)
         for notice in filter(None, (*networks.notices, sync.text)):
             reporter.event("notice", notice)
@@ -161,10 +162,11 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
                 received = video.receive_latest("frame", 0)
             if received is not None and isinstance(received.message, FramePacket):
                 t_ns = frame_time_ns(received.message, at_full_speed)
-                while not sound.has(t_ns) and not stop.is_set():
+                heard_ns = frame_time_ns(received.message, one_file)
+                while not sound.has(heard_ns) and not stop.is_set():
                     reporter.tick(account.losses | sound.losses)
                 dropped = account.take(received.message, video.lost["frame", received.message.source])
-                heard = sound.at(t_ns)
+                heard = sound.at(heard_ns)
                 for result in analyzer.results(received, t_ns, heard, dropped, received_ns=now_ns()):
                     results.send(result, stop=stop)
                 if complaint := sound.complaint(t_ns, heard):

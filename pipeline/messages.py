@@ -87,8 +87,8 @@ class AudioChunk(Wire, frozen=True, kw_only=True):
     """Consecutive mono samples; payload is `samples` float32 in [-1, 1]. t_capture_ns belongs to the first sample.
 
     overflows: samples lost so far because nobody took them from the device in time.
-    media_ns: place of the first sample in the same file time as FramePacket.media_ns; None from a device. With
-    pace=max it, and not t_capture_ns, says which sound belongs to a frame.
+    media_ns: place of the first sample in the same file time as FramePacket.media_ns; None from a device. Of a file
+    it, and not t_capture_ns, says which sound belongs to a frame.
     """
 
     t_capture_ns: int

@@ -23,18 +23,24 @@ BEHIND_NS = round(BEHIND_S * NS_PER_S)
 class Sound:
     """The sound of a session beside its frames; without a microphone there is never any.
 
-    voice: hears it; None for a session that only measures its level. in_file_time: frames and sound are joined by their
-    place in the file, and a frame waits for its sound. lag_ns: see AudioWindow. Live, sound that lags is not waited
-    for: the newest is taken while it is not too old.
+    voice: hears it; None for a session that only measures its level. in_file_time: frames and sound are of one file and
+    joined by their place in it. waits: a frame waits for its sound; where it does not, sound that lags is not waited
+    for: the newest is taken while it is not too old. lag_ns: see AudioWindow.
 
     Raises WorkerError if the voice network fails.
     """
 
     def __init__(
-        self, subscriber: Subscriber | None, voice: Engine | None = None, *, in_file_time: bool, lag_ns: int = 0
+        self,
+        subscriber: Subscriber | None,
+        voice: Engine | None = None,
+        *,
+        in_file_time: bool,
+        waits: bool,
+        lag_ns: int = 0,
     ) -> None:
         self._subscriber = subscriber
-        self._in_file_time = in_file_time
+        self._in_file_time, self._waits = in_file_time, waits
         self._window = AudioWindow(lag_ns=lag_ns)
         self._ears = None if voice is None else Ears(voice)
         self._state = State()
@@ -44,10 +50,10 @@ class Sound:
         self._unusable = 0
 
     def has(self, t_ns: int) -> bool:
-        """Whether the sound of a frame at `t_ns` is there or need not be waited for; in file time it is taken, for a
-        moment. A file's sound that stays away for PATIENCE_S is taken to be none.
+        """Whether the sound of a frame at `t_ns` is there or need not be waited for; else it is taken, for a moment. A
+        file's sound that stays away for PATIENCE_S is taken to be none.
         """
-        if not self._in_file_time or self._over or (self._window.end_ns or 0) >= t_ns - BEHIND_NS:
+        if not self._waits or self._over or (self._window.end_ns or 0) >= t_ns - BEHIND_NS:
             self._waiting_since_ns = None
             return True
         if self._take(WAIT_MS) or self._waiting_since_ns is None:
@@ -76,8 +82,8 @@ class Sound:
         return {"sound_samples": self._unusable} if self._unusable else {}
 
     def drain(self) -> None:
-        """Take what has come, without waiting. In file time nothing is taken ahead of the frames."""
-        while not self._in_file_time and self._take(0):
+        """Take what has come, without waiting. Where frames wait for it, nothing is taken ahead of them."""
+        while not self._waits and self._take(0):
             pass
 
     def _take(self, timeout_ms: int) -> bool:

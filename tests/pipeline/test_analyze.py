@@ -226,7 +226,7 @@ def test_a_flood_is_answered_by_the_newest_and_every_loss_is_counted() -> None:
 @needs_model
 def test_a_flood_of_frames_leaves_time_to_hear() -> None:
     face = _astronaut()
-    with _worker(_config(pace="realtime", mic="file")) as bench, ThreadPoolExecutor(1) as pool:
+    with _worker(_config(pace="realtime", mic="0")) as bench, ThreadPoolExecutor(1) as pool:
         assert bench.audio.wait_for_subscriber("audio", None, 5.0)
         over = threading.Event()
 

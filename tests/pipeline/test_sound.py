@@ -50,7 +50,7 @@ def _level(sound: Sound, t_ns: int) -> float | None:
 
 def test_without_a_microphone_there_is_no_level_and_no_wait() -> None:
     for in_file_time in (False, True):
-        sound = Sound(None, in_file_time=in_file_time)
+        sound = Sound(None, in_file_time=in_file_time, waits=in_file_time)
         sound.drain()
         assert sound.has(now_ns())
         assert _level(sound, now_ns()) is None
@@ -58,7 +58,7 @@ def test_without_a_microphone_there_is_no_level_and_no_wait() -> None:
 
 def test_live_sound_is_joined_by_the_clock_and_never_waited_for() -> None:
     with _ends() as (sender, inbox):
-        sound, t_ns = Sound(inbox, in_file_time=False), now_ns()
+        sound, t_ns = Sound(inbox, in_file_time=False, waits=False), now_ns()
         assert _level(sound, t_ns) is None
         for seq in range(3):
             _say(sender, seq, t_ns + seq * CHUNK_NS)
@@ -69,7 +69,7 @@ def test_live_sound_is_joined_by_the_clock_and_never_waited_for() -> None:
 
 def test_sound_that_lags_belongs_to_an_earlier_picture() -> None:
     with _ends() as (sender, inbox):
-        sound = Sound(inbox, in_file_time=True, lag_ns=CHUNK_NS)
+        sound = Sound(inbox, in_file_time=True, waits=True, lag_ns=CHUNK_NS)
         for seq in range(3):
             _say(sender, seq, now_ns(), (seq + 1) * CHUNK_NS)
         while not sound.has(3 * CHUNK_NS):
@@ -80,7 +80,7 @@ def test_sound_that_lags_belongs_to_an_earlier_picture() -> None:
 
 def test_in_file_time_a_frame_waits_for_its_sound() -> None:
     with _ends() as (sender, inbox):
-        sound = Sound(inbox, in_file_time=True)
+        sound = Sound(inbox, in_file_time=True, waits=True)
         assert not sound.has(2 * CHUNK_NS)
         for seq in range(3):
             _say(sender, seq, now_ns(), seq * CHUNK_NS)
@@ -95,7 +95,7 @@ def test_in_file_time_a_frame_waits_for_its_sound() -> None:
 
 def test_a_device_beside_a_file_at_full_speed_has_no_place_in_it() -> None:
     with _ends() as (sender, inbox):
-        sound = Sound(inbox, in_file_time=True)
+        sound = Sound(inbox, in_file_time=True, waits=True)
         _say(sender, 0, now_ns())
         while not sound.has(CHUNK_NS):
             pass
@@ -104,7 +104,7 @@ def test_a_device_beside_a_file_at_full_speed_has_no_place_in_it() -> None:
 
 def test_the_sound_of_a_file_is_taken_no_further_than_its_frames() -> None:
     with _ends() as (sender, inbox):
-        sound = Sound(inbox, in_file_time=True)
+        sound = Sound(inbox, in_file_time=True, waits=True)
         for seq in range(20):
             _say(sender, seq, now_ns(), seq * CHUNK_NS)
         while not sound.has(2 * CHUNK_NS):
@@ -117,7 +117,7 @@ def test_the_sound_of_a_file_is_taken_no_further_than_its_frames() -> None:
 
 def test_what_is_no_sound_is_left_out_and_told_once() -> None:
     with _ends() as (sender, inbox):
-        sound, t_ns = Sound(inbox, in_file_time=False), now_ns()
+        sound, t_ns = Sound(inbox, in_file_time=False, waits=False), now_ns()
         for seq in range(3):
             _say(sender, seq, t_ns + seq * CHUNK_NS)
         broken = np.full(1600, np.nan, np.float32)
