@@ -177,7 +177,7 @@ def test_it_learns_to_hear() -> None:
     """From three made-up voices to one that it has not heard."""
     clips = [utterance(seed, 6) for seed in range(30)]
     model = train(clips, ["voice2"], steps=60, seed=1)
-    figures = figures_of(model, clips, ["voice2"])
+    figures = figures_of(model, clips, ["voice2"], count=3)
     assert figures.speaking_auc > 0.9
     assert figures.pitch_cents < 100
     assert figures.voices == ("voice2",)

@@ -181,11 +181,11 @@ def train(clips: Sequence[Labelled], held_out: Sequence[str], steps: int, seed: 
     return model
 
 
-def figures_of(model: VoiceNet, clips: Sequence[Labelled], held_out: Sequence[str]) -> VoiceFigures:
-    """On the voices that were held out."""
+def figures_of(model: VoiceNet, clips: Sequence[Labelled], held_out: Sequence[str], count: int = 24) -> VoiceFigures:
+    """On the voices that were held out; concepts on `count` scenes of half a minute."""
     voices, names = by_voice(clips), tuple(held_out)
     held = [voices[name] for name in names]
-    return msgspec.structs.replace(measure(model, held, names, 60), concepts=reliabilities(model, held, 24))
+    return msgspec.structs.replace(measure(model, held, names, 60), concepts=reliabilities(model, held, count))
 
 
 @torch.no_grad()
