@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 F64 = npt.NDArray[np.float64]
+Column = npt.NDArray[Any]
 _NEEDED = ("t_capture_ns", "status", "face", "model")
 _LABEL_COLUMNS = ("t_s", "engagement")
 
@@ -43,11 +44,10 @@ def read(table: Path, labels: Path, seen: Sequence[str], heard: Sequence[str], m
     wanted = [*_NEEDED, *(f"{name}_{part}" for name in seen for part in ("activation", "contribution"))]
     if missing := [name for name in wanted if name not in columns]:
         raise LabelError(f"{table}: no column {missing[0]}; make it with pipeline.export --to parquet or csv")
-    models = {str(name) for name in columns["model"]}
+    models = set(map(str, np.unique(columns["model"].astype(str))))
     if models != {model}:
         raise LabelError(f"{table} was recorded with {', '.join(sorted(models)) or 'no model'}, and not with {model}")
-    tracked = np.array([status == "tracked" for status in columns["status"]], bool)
-    faces = np.array([int(face) for face in columns["face"]])
+    tracked, faces = columns["status"] == "tracked", columns["face"]
     if not tracked.any():
         raise LabelError(f"{table}: nobody was scored in it")
     ids, counts = np.unique(faces[tracked], return_counts=True)
@@ -66,12 +66,12 @@ def read(table: Path, labels: Path, seen: Sequence[str], heard: Sequence[str], m
     )
 
 
-def _times(columns: dict[str, list[Any]]) -> tuple[npt.NDArray[np.int64], int]:
+def _times(columns: Mapping[str, Column]) -> tuple[npt.NDArray[np.int64], int]:
     """Of all pictures, and of the first: in a file's own time, which no pace changes, where there is one."""
-    media = columns.get("media_ns", [None])
-    if all(isinstance(t, int) for t in media):
-        return np.array(media, np.int64), 0
-    captured = np.array([int(t) for t in columns["t_capture_ns"]], np.int64)
+    media = columns.get("media_ns")
+    if media is not None and media.dtype.kind == "i":  # where one is missing it is none
+        return media.astype(np.int64), 0
+    captured = columns["t_capture_ns"].astype(np.int64)
     return captured, int(captured.min())
 
 
@@ -116,7 +116,7 @@ def _number(path: Path, text: str | None, *, empty: bool = False) -> float:
     return value
 
 
-def _columns(path: Path) -> dict[str, list[Any]]:
+def _columns(path: Path) -> Mapping[str, Column]:
     """The table, column by column."""
     try:
         table = pa.csv.read_csv(path) if path.suffix == ".csv" else pa.parquet.read_table(path)
@@ -124,9 +124,8 @@ def _columns(path: Path) -> dict[str, list[Any]]:
         raise LabelError(f"cannot read {path}: {error.strerror or error}") from error
     except pa.ArrowInvalid as error:
         raise LabelError(f"{path} is no table: {str(error).splitlines()[0]}") from error
-    found: dict[str, list[Any]] = table.to_pydict()
-    return found
+    return {name: table[name].to_numpy() for name in table.column_names}
 
 
-def _numbers(column: Sequence[Any], rows: npt.NDArray[np.intp]) -> F64:
-    return np.array([column[row] if isinstance(column[row], int | float) else np.nan for row in rows], np.float64)
+def _numbers(column: Column, rows: npt.NDArray[np.intp]) -> F64:
+    return column[rows].astype(np.float64)

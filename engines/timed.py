@@ -41,8 +41,14 @@ def advance(past: F64, now: F64, gain: float) -> F64:
 
 def seen_of(readout: ConceptReadout) -> F64:
     """What is kept of a face [K, 2 + E]: the activation of each concept, and W_k . c_k for each output of the heads."""
-    p = readout.activation[:, None]
-    return np.concatenate([p, p * readout.active + (1.0 - p) * readout.inactive], axis=1)
+    return values_of(readout.activation, readout.active, readout.inactive)
+
+
+def values_of(activation: F64, active: F64, inactive: F64) -> F64:
+    """Activations [..., K] and what each concept says to each output when active and when not [..., K, 1 + E] ->
+    [..., K, 2 + E], as `seen_of` gives them."""
+    p = activation[..., None]
+    return np.concatenate([p, p * active + (1.0 - p) * inactive], axis=-1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,11 @@ class Ears:
             first, samples = window.stretch(self._heard)
             steps = len(samples) // HOP
             if not steps:
-                return
+                later, more = window.stretch(first + len(samples))
+                if not len(more):
+                    return  # the rest of the step is still to come
+                self._heard, self._began = later, False  # it never came
+                continue
             if first != self._heard or not self._began:
                 self._listener.forget()
             said = self._listener.hear(samples[: steps * HOP])

@@ -98,6 +98,17 @@ def test_sound_that_never_came_is_passed_over() -> None:
     assert late.values[0] == 1.0
 
 
+def test_a_piece_of_a_step_before_a_gap_stops_nothing() -> None:
+    window, ears = AudioWindow(), Ears(Loud())
+    window.add(0, talk(1.0)[: RATE_HZ - 100], RATE_HZ)
+    ears.listen(window)
+    window.add(2 * SECOND_NS, talk(1.0), RATE_HZ)
+    ears.listen(window)
+    late = ears.reading(window, 3 * SECOND_NS)
+    assert late is not None
+    assert late.values[0] == 1.0
+
+
 @pytest.mark.parametrize("jump_s", [3600, -3600])
 def test_times_that_jump_are_followed(jump_s: int) -> None:
     window, ears, start_s = AudioWindow(), Ears(Loud()), 10_000

@@ -16,6 +16,7 @@ from engines.base import Engine
 from engines.hear import Listener
 from engines.preprocess import to_tensor
 from engines.spec import CropSpec
+from engines.timed import values_of
 from engines.voice import BEHIND_S, CONCEPTS, HOP, RATE_HZ, VoiceMeter
 from training.data.cache import CropRule
 from training.data.corpus import CENTRE_SHARES
@@ -64,8 +65,7 @@ def see(path: Path, eyes: Eyes, rate_hz: float) -> tuple[F64, npt.NDArray[np.boo
 def shares(eyes: Eyes, crops: npt.NDArray[np.uint8]) -> F64:
     """What is kept of crops [N, S, S]: [N, K, 1 + O], see Streams."""
     said = eyes.model.infer({"crop": to_tensor(crops, eyes.crop)})
-    p = said["activation"].astype(np.float64)[..., None]
-    return np.concatenate([p, p * said["active"] + (1 - p) * said["inactive"]], axis=2)
+    return values_of(*(said[name].astype(np.float64) for name in ("activation", "active", "inactive")))
 
 
 def hear(path: Path, voice: Engine, count: int, rate_hz: float) -> F64:
