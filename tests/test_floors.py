@@ -22,7 +22,7 @@ DISTRIBUTION = {
     "lightning_fabric": "lightning-fabric",
 }
 # Imported by nobody here, and needed: commands, what torch's ONNX exporter asks for, and a backend that is to come.
-NOT_IMPORTED = {"ruff", "mypy", "import-linter", "pre-commit", "onnxscript", "tensorrt-rtx", "pycuda"}
+NOT_IMPORTED = {"ruff", "mypy", "import-linter", "pre-commit", "pytest-xdist", "onnxscript", "tensorrt-rtx", "pycuda"}
 # What may import what: extras by room. "" stands for the dependencies that everybody has.
 ROOMS = {
     "run_live.py": ("",),

@@ -52,7 +52,7 @@ OTHERS: tuple[Other, ...] = (
     Other("engagenet", "valid", "accuracy", 71.3, "EmotiW 2024 ensemble"),
     Other("engagenet", "test", "accuracy", 74.7, "EmotiW 2024 ensemble"),
     Other("noxi", "valid", "ccc", 83.5, "DCE-CEAM, with sound"),
-    Other("ferplus", "test", "accuracy", 84.99, "VGG13, Barsoum et al. 2016"),
+    Other("ferplus", "test", "accuracy", 84.99, "VGG13, Barsoum et al. 2016, agreed pictures"),
     Other("ferplus", "test", "accuracy", 91.85, "QCS"),
     Other("ferplus", "test", "accuracy", 95.55, "PAtt-Lite"),
 )

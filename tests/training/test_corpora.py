@@ -50,7 +50,18 @@ def test_a_split_of_ferplus_without_pictures_of_no_expression(tmp_path: Path) ->
     np.testing.assert_allclose(corpus.votes.sum(1), 1, rtol=1e-6)
     np.testing.assert_allclose(corpus.votes[0, :2], [0.7, 0.3], rtol=1e-6)
     np.testing.assert_allclose(corpus.votes[2, 3:5], [4 / 6, 2 / 6], rtol=1e-6)
+    assert corpus.agreed.tolist() == [True, False, False]  # 7 of 10; 5 of 10; 4 of the 9 that do not stand alone
     assert ferplus.load(tmp_path / "ferplus.npz", "valid").majority.tolist() == [EXPRESSIONS.index("fear")]
+
+
+def test_the_authors_keep_what_more_than_half_of_the_votes_say_once_single_ones_are_dropped() -> None:
+    votes = [
+        [5, 1, 1, 1, 1, 1, 0, 0, 0, 0],  # all others stand alone
+        [5, 3, 0, 0, 0, 0, 0, 0, 2, 0],  # exactly half
+        [2, 0, 0, 0, 0, 0, 0, 0, 7, 1],  # unknown
+        [1, 1, 1, 1, 1, 1, 1, 1, 1, 1],  # nobody agrees with anybody
+    ]
+    assert ferplus.is_agreed(np.array(votes, np.float32)).tolist() == [True, False, False, False]
 
 
 @pytest.mark.parametrize("lacking", ["images", "votes", "split", "vote_columns"])

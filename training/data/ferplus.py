@@ -2,8 +2,12 @@
 
 Layout: a folder with `fer2013.csv` (Kaggle: emotion, pixels, Usage) and `fer2013new.csv` (microsoft/FERPlus: Usage,
 Image name, ten columns of votes), whose rows are in the same order; a row without a name is no picture of FER+. Or the
-same in one npz: `images` uint8 [N, 48, 48], `votes` uint8 [N, 10], `split` [N], `vote_columns` [10]. The usual protocol
-drops pictures whose majority is "unknown" or "not a face", and reports the accuracy of the majority of eight classes.
+same in one npz: `images` uint8 [N, 48, 48], `votes` uint8 [N, 10], `split` [N], `vote_columns` [10].
+
+Two protocols are in use, and figures of one are no figures of the other. Most later work keeps every picture whose most
+votes are for one of the eight expressions. The authors, and all who compare with their VGG13 (84.99 %), keep a picture
+only if annotators agree: votes that stand alone are dropped first, then one expression must have more than half of the
+votes that are left (their `src/ferplus.py`, mode "majority", which their `src/train.py` uses for valid and test).
 """
 
 from __future__ import annotations
@@ -34,11 +38,13 @@ _KEYS = ("images", "votes", "split", "vote_columns")
 
 @dataclass(frozen=True, slots=True)
 class FerPlus:
-    """Pictures uint8 [N, 48, 48]; votes float32 [N, 8] summing to 1; majority class int [N]; row numbers [N]."""
+    """Pictures uint8 [N, 48, 48]; votes float32 [N, 8] summing to 1; class with the most votes int [N]; whether the
+    authors' protocol keeps the picture bool [N]; row numbers [N]."""
 
     pictures: npt.NDArray[np.uint8]
     votes: npt.NDArray[np.float32]
     majority: npt.NDArray[np.int64]
+    agreed: npt.NDArray[np.bool_]
     rows: npt.NDArray[np.int64]
 
 
@@ -60,7 +66,14 @@ def load(path: Path, split: str) -> FerPlus:
     expressive = (votes.argmax(1) < len(EXPRESSIONS)) & votes.any(1)
     rows = np.nonzero((names == split) & expressive)[0]
     kept = votes[rows, : len(EXPRESSIONS)]
-    return FerPlus(pictures[rows], kept / kept.sum(1, keepdims=True), kept.argmax(1), rows)
+    agreed = is_agreed(votes[rows])
+    return FerPlus(pictures[rows], kept / kept.sum(1, keepdims=True), kept.argmax(1), agreed, rows)
+
+
+def is_agreed(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Which rows of votes [N, 10] have one expression with more than half of the votes that do not stand alone."""
+    counted = np.where(votes > 1, votes, 0)
+    return (counted.max(1) > counted.sum(1) / 2) & (counted.argmax(1) < len(EXPRESSIONS))
 
 
 def _from_npz(path: Path) -> _Parts:
