@@ -73,7 +73,8 @@ def load(path: Path, split: str) -> FerPlus:
 def is_agreed(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     """Which rows of votes [N, 10] have one expression with more than half of the votes that do not stand alone."""
     counted = np.where(votes > 1, votes, 0)
-    return (counted.max(1) > counted.sum(1) / 2) & (counted.argmax(1) < len(EXPRESSIONS))
+    clear = counted.max(1) > counted.sum(1) / 2
+    return np.asarray(clear & (counted.argmax(1) < len(EXPRESSIONS)))
 
 
 def _from_npz(path: Path) -> _Parts:
