@@ -1,7 +1,8 @@
 """New weights for the score from recorded sessions that somebody labelled: `python -m calibration.refit`.
 
-What a concept contributes becomes linear in its activation, in what it contributed before, and, with --taps, in the
-past of both; so do voice concepts, by their activation. Everything still adds up, and the networks stay as they are.
+What a concept contributes becomes linear in its activation, in what it contributed before, and, with --taps and
+--habit, in the past of both; so do voice concepts, by their activation. Everything still adds up, and the networks stay
+as they are.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from typer.exceptions import TyperException
 from calibration.joined import JoinError, joined, write
 from calibration.labelled import LabelError, Labelled, read
 from calibration.ridge import Ridge, ridge
-from engines.fusion import BranchSpec, HearingSpec, SensesSpec, TimedSpec
+from engines.fusion import BranchSpec, HearingSpec, MemorySpec, SensesSpec, TimedSpec
 from engines.spec import ManifestError, load_voice_file, model_at
-from engines.timed import FORGET_S, advance, gain_of
+from engines.timed import FORGET_S, advance, start_of
 
 F64 = npt.NDArray[np.float64]
 MISTAKE = 2
@@ -60,15 +61,15 @@ class Fitted:
         )
 
 
-def taps_of(values: F64, t_ns: npt.NDArray[np.int64], usual: F64, taps: int, constant_s: float) -> F64:
+def taps_of(values: F64, t_ns: npt.NDArray[np.int64], usual: F64, memory: MemorySpec) -> F64:
     """Values [T, ...] of a person -> with their past [T, ..., 1 + J], as engines.timed remembers it live."""
-    start = np.repeat(usual[..., None], taps, axis=-1)
-    past, found = start, np.empty((*values.shape, 1 + taps))
+    start = start_of(memory, usual)
+    past, found = start, np.empty((*values.shape, 1 + memory.size))
     for i, now in enumerate(values):
         elapsed_s = (t_ns[i] - t_ns[i - 1]) / 1e9 if i else 0.0
         if not 0 < elapsed_s <= FORGET_S:
             past, elapsed_s = start, 0.0
-        found[i] = advance(past, now, gain_of(elapsed_s, constant_s))
+        found[i] = advance(memory, past, now, elapsed_s)
         past = found[i][..., 1:]
     return found
 
@@ -91,7 +92,7 @@ def fit(sessions: Sequence[tuple[Sequence[F64], F64]], trust: Sequence[float]) -
 
 
 def refitted(
-    parts: Sequence[Labelled], means: F64, trust: tuple[Sequence[float], Sequence[float]], taps: int, constant_s: float
+    parts: Sequence[Labelled], means: F64, trust: tuple[Sequence[float], Sequence[float]], memory: MemorySpec
 ) -> tuple[TimedSpec, str]:
     """The heads as a manifest holds them, and a line for people. means: [K], of what concepts say to the score. trust:
     reliabilities of what is seen and heard."""
@@ -101,7 +102,7 @@ def refitted(
     everything = np.concatenate(heard)
     hears = everything.shape[1] > 0 and bool(np.isfinite(everything).all(1).any())
     usual_heard = np.nanmean(everything, axis=0) if hears else np.zeros(everything.shape[1])
-    seen_taps = [taps_of(x, part.t_ns, usual, taps, constant_s) for x, part in zip(values, parts, strict=True)]
+    seen_taps = [taps_of(x, part.t_ns, usual, memory) for x, part in zip(values, parts, strict=True)]
     known = [~np.isnan(part.label) for part in parts]
     alone = fit(
         [((t[rows],), part.label[rows]) for t, part, rows in zip(seen_taps, parts, known, strict=True) if rows.any()],
@@ -117,12 +118,12 @@ def refitted(
             if not use.any():
                 continue
             filled = np.where(there[:, None], sound, usual_heard)[..., None]
-            late = taps_of(filled, part.t_ns, usual_heard[:, None], taps, constant_s)
+            late = taps_of(filled, part.t_ns, usual_heard[:, None], memory)
             both_parts.append(((seen[use], late[use]), part.label[use]))
         both = fit(both_parts, [*trust[0], *trust[1]])
         said += f"; seen and heard: {both.explained:.0%}"
     spec = TimedSpec(
-        taps, constant_s, tuple(map(tuple, usual.tolist())), tuple(usual_heard.tolist()) if hears else (),
+        memory, tuple(map(tuple, usual.tolist())), tuple(usual_heard.tolist()) if hears else (),
         _senses(alone), None if both is None else _senses(both),
     )  # fmt: skip
     return spec, said
@@ -144,6 +145,9 @@ def main(
     model: Annotated[str, typer.Option(metavar="NAME", help="what they were recorded with")] = "agcm-av-live",
     taps: Annotated[int, typer.Option(min=0, max=8, help="how many steps of the past count; 0: none")] = 0,
     constant_s: Annotated[float, typer.Option("--constant", min=0.01, metavar="S", help="length of a step")] = 0.5,
+    habit_s: Annotated[
+        float, typer.Option("--habit", min=0.0, metavar="S", help="how slowly a person's habit is learnt; 0: not")
+    ] = 0.0,
 ) -> None:
     file = model_at(model)
     heads, voice = file.manifest.heads, load_voice_file(file)
@@ -154,7 +158,7 @@ def main(
     parts = [read(*_pair(text), names, voices, file.manifest.identity) for text in sessions]
     means = np.array([row[0] for row in heads.mean])
     trust = file.manifest.reliabilities, () if voice is None else voice.manifest.reliabilities
-    timed, said = refitted(parts, means, trust, taps, constant_s)
+    timed, said = refitted(parts, means, trust, MemorySpec(taps, constant_s, habit_s))
     heard = file.manifest.hearing
     hearing = None if heard is None else HearingSpec(heard.model, heard.sha256, heard.concepts)
     write(joined(file, out, hearing, timed), out)

@@ -34,6 +34,27 @@ class HearingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"hearing.prior: needs {self.concepts} weights, one per voice concept")
 
 
+class MemorySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is kept of the past of a value; see engines.timed.
+
+    taps: past ones in a row, of which each lags `constant_s` behind the one before. habit_s: one more follows the
+    present with this constant, so that it is what is usual for a person; 0 if there is none.
+    """
+
+    taps: int
+    constant_s: float
+    habit_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.taps < 0 or not self.constant_s > 0 or not self.habit_s >= 0:
+            raise ValueError("a memory needs taps >= 0, constant_s > 0 and habit_s >= 0")
+
+    @property
+    def size(self) -> int:
+        """J: how many values of the past are kept of each."""
+        return self.taps + (self.habit_s > 0)
+
+
 class BranchSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Weights and means [K][m][1 + J] of K concepts, each with m values and their J past ones; see engines.timed."""
 
@@ -64,25 +85,23 @@ class SensesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TimedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A score from the past of what is seen and heard; see engines.timed.
 
-    taps, constant_s: of the memory. usual_seen [K][m], usual_heard [V]: what the past was before the start; m says how
-    many values of a concept count (engines.timed.seen_of), its activation first.
+    usual_seen [K][m], usual_heard [V]: what the past was before the start; m says how many values of a concept count
+    (engines.timed.seen_of), its activation first.
     seen: the head without sound; both: with it, None if it was not fitted.
     """
 
-    taps: int
-    constant_s: float
+    memory: MemorySpec
     usual_seen: tuple[tuple[float, ...], ...]
     usual_heard: tuple[float, ...]
     seen: SensesSpec
     both: SensesSpec | None = None
 
     def __post_init__(self) -> None:
-        if self.taps < 0 or not self.constant_s > 0:
-            raise ValueError("timed: needs taps >= 0 and constant_s > 0")
-        wanted = len(self.usual_seen), len(self.usual_seen[0]) if self.usual_seen else 0, 1 + self.taps
+        taps = 1 + self.memory.size
+        wanted = len(self.usual_seen), len(self.usual_seen[0]) if self.usual_seen else 0, taps
         heads = [self.seen] if self.both is None else [self.seen, self.both]
         if any(head.seen.shape != wanted for head in heads):
             raise ValueError(f"timed: every head needs weights of {wanted} for what is seen")
         heard = None if self.both is None or self.both.heard is None else self.both.heard.shape
-        if self.both is not None and heard != (len(self.usual_heard), 1, 1 + self.taps):
+        if self.both is not None and heard != (len(self.usual_heard), 1, taps):
             raise ValueError(f"timed.both: needs weights for the {len(self.usual_heard)} concepts that are heard")

@@ -2,7 +2,9 @@
 
 A gamma memory (de Vries and Principe 1992): tap 0 is the value x now, and each next tap follows the one before,
 x_j <- x_j + a (x_{j-1} - x_j); so tap j is the value as it was about j time constants ago, the blurrier the longer ago.
-a = dt / (dt + constant), where dt is the time since the last picture: at any rate of pictures the same memory.
+a = dt / (dt + constant), where dt is the time since the last picture: at any rate of pictures the same memory. The last
+tap may be a habit, which follows the value itself by a long constant: what is usual for this person. A face whose brows
+lie low at rest then owes less to it than a brow that has just been lowered.
 
     score = base + sum_k contribution_k,   contribution_k = sum_{i,j} weight_kij (x_kij - mean_kij)
 
@@ -17,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.concept import ConceptReadout
-from engines.fusion import BranchSpec, SensesSpec, TimedSpec
+from engines.fusion import BranchSpec, MemorySpec, SensesSpec, TimedSpec
 
 F64 = npt.NDArray[np.float64]
 FORGET_S = 1.0
@@ -29,13 +31,21 @@ def gain_of(elapsed_s: float, constant_s: float) -> float:
     return elapsed_s / (elapsed_s + constant_s)
 
 
-def advance(past: F64, now: F64, gain: float) -> F64:
+def start_of(memory: MemorySpec, usual: F64) -> F64:
+    """Taps [..., J] of a past that was as usual [...]."""
+    return np.repeat(usual[..., None], memory.size, axis=-1)
+
+
+def advance(memory: MemorySpec, past: F64, now: F64, elapsed_s: float) -> F64:
     """Taps [..., J] of the past and values [...] now -> all taps [..., 1 + J]; without the first they are the past of
     the next picture."""
-    taps = np.empty((*now.shape, 1 + past.shape[-1]))
+    taps = np.empty((*now.shape, 1 + memory.size))
     taps[..., 0] = now
-    for j in range(past.shape[-1]):
+    gain = gain_of(elapsed_s, memory.constant_s)
+    for j in range(memory.taps):
         taps[..., j + 1] = past[..., j] + gain * (taps[..., j] - past[..., j])
+    if memory.habit_s:
+        taps[..., -1] = past[..., -1] + gain_of(elapsed_s, memory.habit_s) * (now - past[..., -1])
     return taps
 
 
@@ -73,8 +83,9 @@ class TimedHead:
     """Scores people from moment to moment; the past is given and returned. spec: of the model's manifest."""
 
     def __init__(self, spec: TimedSpec) -> None:
-        self._spec = spec
-        self._start = _past(spec.usual_seen, spec.taps), _past(spec.usual_heard, spec.taps)
+        self._memory = spec.memory
+        usual = np.asarray(spec.usual_seen, np.float64), np.asarray(spec.usual_heard, np.float64)
+        self._start = start_of(spec.memory, usual[0]), start_of(spec.memory, usual[1])
         self._alone, self._both = _Senses(spec.seen), _Senses(spec.both) if spec.both else None
 
     def score(self, seen: F64, heard: F64 | None, t_ns: int, before: Past | None) -> tuple[Shares, Past]:
@@ -86,11 +97,11 @@ class TimedHead:
         """
         if before is None or not 0 < t_ns - before.t_ns <= FORGET_S * 1e9:
             before = Past(t_ns, *self._start)
-        gain = gain_of((t_ns - before.t_ns) / 1e9, self._spec.constant_s)
-        seen_taps = advance(before.seen, seen[:, : before.seen.shape[1]], gain)
+        elapsed_s = (t_ns - before.t_ns) / 1e9
+        seen_taps = advance(self._memory, before.seen, seen[:, : before.seen.shape[1]], elapsed_s)
         if heard is None or self._both is None:
             return self._alone.shares(seen_taps, None), Past(t_ns, seen_taps[..., 1:], self._start[1])
-        heard_taps = advance(before.heard, heard, gain)
+        heard_taps = advance(self._memory, before.heard, heard, elapsed_s)
         return self._both.shares(seen_taps, heard_taps), Past(t_ns, seen_taps[..., 1:], heard_taps[..., 1:])
 
 
@@ -108,10 +119,6 @@ class _Senses:
             return Shares(self._base, found, None)
         weight, mean = self._heard
         return Shares(self._base, found, np.einsum("kij,kij->k", weight, heard[:, None] - mean))
-
-
-def _past(usual: tuple[float, ...] | tuple[tuple[float, ...], ...], taps: int) -> F64:
-    return np.repeat(np.asarray(usual, np.float64)[..., None], taps, axis=-1)
 
 
 def _branch(spec: BranchSpec) -> tuple[F64, F64]:

@@ -15,6 +15,7 @@ import pytest
 
 from calibration.labelled import LabelError, read_labels
 from calibration.refit import taps_of
+from engines.fusion import MemorySpec
 from engines.spec import MODELS_DIR, load_model_file, load_voice_file
 from engines.timed import TimedHead
 
@@ -67,9 +68,9 @@ def refit(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @needs_model
-@pytest.mark.parametrize("taps", [0, 2])
-def test_causes_are_found_again_with_and_without_sound(tmp_path: Path, taps: int) -> None:
-    done = refit(*(session(tmp_path, seed) for seed in (1, 2, 3)), "--out", str(tmp_path / "ours"), "--taps", str(taps))
+@pytest.mark.parametrize("memory", [(), ("--taps", "2")])
+def test_causes_are_found_again_with_and_without_sound(tmp_path: Path, memory: tuple[str, ...]) -> None:
+    done = refit(*(session(tmp_path, seed) for seed in (1, 2, 3)), "--out", str(tmp_path / "ours"), *memory)
     assert done.returncode == 0, done.stderr
     assert "of the variance of labels that were left out" in done.stdout
     file = load_model_file("ours", tmp_path)
@@ -146,7 +147,7 @@ def test_the_past_is_as_it_is_remembered_live() -> None:
     values = np.random.default_rng(0).uniform(0, 1, (50, 3))
     t_ns = np.cumsum(np.full(50, 40_000_000))
     t_ns[30:] += 2_000_000_000  # a gap: a new beginning
-    taps = taps_of(values, t_ns, np.zeros(3), 2, 0.5)
+    taps = taps_of(values, t_ns, np.zeros(3), MemorySpec(2, 0.5, 20.0))
     assert taps[..., 0] == pytest.approx(values)
-    assert taps[30, :, 1:] == pytest.approx(np.zeros((3, 2)))
+    assert taps[30, :, 1:] == pytest.approx(np.zeros((3, 3)))
     assert (taps[29, :, 1] > 0.2).all()

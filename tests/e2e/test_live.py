@@ -217,7 +217,7 @@ def test_a_score_fitted_to_ones_own_labels_runs_live(
     labels.write_text("\n".join(["t_s,engagement", *lines]) + "\n")
     for command in (
         ["pipeline.export", str(recording), "--to", "parquet", "--out", str(table)],
-        ["calibration.refit", f"{table}={labels}", "--out", str(model), "--taps", "1"],
+        ["calibration.refit", f"{table}={labels}", "--out", str(model), "--taps", "1", "--habit", "20"],
     ):
         done = subprocess.run(
             [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60

@@ -7,16 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.fusion import BranchSpec, SensesSpec, TimedSpec
-from engines.timed import TimedHead, advance, gain_of
+from engines.fusion import BranchSpec, MemorySpec, SensesSpec, TimedSpec
+from engines.timed import TimedHead, advance, start_of
 
 TAPS, CONCEPTS, VALUES, VOICES = 3, 2, 4, 2
 FRAME_NS = 40_000_000
+MEMORY = MemorySpec(TAPS, 0.5, 20.0)
 
 
 def branch(rng: np.random.Generator, concepts: int, values: int) -> BranchSpec:
     def numbers() -> tuple[tuple[tuple[float, ...], ...], ...]:
-        found = rng.normal(0, 1, (concepts, values, 1 + TAPS)).tolist()
+        found = rng.normal(0, 1, (concepts, values, 1 + MEMORY.size)).tolist()
         return tuple(tuple(tuple(row) for row in concept) for concept in found)
 
     return BranchSpec(numbers(), numbers())
@@ -27,36 +28,52 @@ def spec(*, hears: bool = True) -> TimedSpec:
     alone = SensesSpec(0.4, branch(rng, CONCEPTS, VALUES))
     both = SensesSpec(0.5, branch(rng, CONCEPTS, VALUES), branch(rng, VOICES, 1))
     usual = tuple(tuple(row) for row in rng.normal(0, 1, (CONCEPTS, VALUES)).tolist())
-    return TimedSpec(TAPS, 0.5, usual, (0.2, 0.3) if hears else (), alone, both if hears else None)
+    return TimedSpec(MEMORY, usual, (0.2, 0.3) if hears else (), alone, both if hears else None)
 
 
 @given(st.floats(0.001, 0.5), st.integers(1, 40))
 def test_a_constant_is_remembered_at_any_rate(elapsed_s: float, frames: int) -> None:
-    past = np.full((2, TAPS), 0.7)
+    past = start_of(MEMORY, np.full(2, 0.7))
     for _ in range(frames):
-        past = advance(past, np.full(2, 0.7), gain_of(elapsed_s, 0.5))[:, 1:]
-    assert past == pytest.approx(np.full((2, TAPS), 0.7))
+        past = advance(MEMORY, past, np.full(2, 0.7), elapsed_s)[:, 1:]
+    assert past == pytest.approx(np.full((2, TAPS + 1), 0.7))
 
 
 def test_a_tap_lags_behind_by_its_time_constants() -> None:
     """A ramp is followed at the distance of one time constant a tap, at 25 pictures a second and at 5."""
     for rate_hz in (25, 5):
-        past = np.zeros((1, TAPS))
-        for frame in range(30 * rate_hz):
-            taps = advance(past, np.array([frame / rate_hz]), gain_of(1 / rate_hz, 0.5))
+        past = start_of(MEMORY, np.zeros(1))
+        for frame in range(600 * rate_hz):
+            taps = advance(MEMORY, past, np.array([frame / rate_hz]), 1 / rate_hz)
             past = taps[:, 1:]
-        assert taps[0, 0] - taps[0] == pytest.approx(0.5 * np.arange(1 + TAPS), abs=1e-6)
+        lags_s = [*0.5 * np.arange(1 + TAPS), 20.0]
+        assert taps[0, 0] - taps[0] == pytest.approx(lags_s, abs=1e-6)
+
+
+def test_a_habit_is_where_a_value_mostly_is_and_a_short_change_hardly_moves_it() -> None:
+    past = start_of(MEMORY, np.zeros(1))
+    for _ in range(60 * 25):
+        past = advance(MEMORY, past, np.full(1, 0.6), 0.04)[:, 1:]
+    settled = past[0, -1]
+    assert settled == pytest.approx(0.6, abs=0.04)
+    for _ in range(25):
+        past = advance(MEMORY, past, np.ones(1), 0.04)[:, 1:]
+    assert past[0, -1] - settled == pytest.approx(0.4 / 20, abs=0.005)
+    without = MemorySpec(TAPS, 0.5)
+    assert advance(without, start_of(without, np.zeros(1)), np.ones(1), 0.04).shape == (1, 1 + TAPS)
 
 
 def test_shares_add_up_to_weights_times_taps() -> None:
     head, rng = TimedHead(spec()), np.random.default_rng(1)
-    before, taps_seen = None, np.repeat(np.array(spec().usual_seen)[..., None], TAPS, -1)
-    taps_heard = np.repeat(np.array(spec().usual_heard)[:, None], TAPS, -1)
+    before, taps_seen = None, start_of(MEMORY, np.array(spec().usual_seen))
+    taps_heard = start_of(MEMORY, np.array(spec().usual_heard))
     for frame in range(5):
         seen, heard = rng.normal(0, 1, (CONCEPTS, VALUES)), rng.uniform(0, 1, VOICES)
         shares, before = head.score(seen, heard, FRAME_NS * frame, before)
-        gain = gain_of(0.04 if frame else 0.0, 0.5)
-        all_seen, all_heard = advance(taps_seen, seen, gain), advance(taps_heard, heard, gain)
+        elapsed_s = 0.04 if frame else 0.0
+        all_seen, all_heard = (
+            advance(MEMORY, past, now, elapsed_s) for past, now in ((taps_seen, seen), (taps_heard, heard))
+        )
         taps_seen, taps_heard = all_seen[..., 1:], all_heard[..., 1:]
     both = spec().both
     assert both is not None and both.heard is not None and shares.heard is not None
@@ -88,8 +105,8 @@ def test_a_gap_and_time_that_runs_back_begin_anew() -> None:
 @pytest.mark.parametrize(
     ("changed", "text"),
     [
-        ({"taps": 2}, "every head needs weights"),
-        ({"constant_s": 0.0}, "constant_s > 0"),
+        ({"memory": MemorySpec(2, 0.5, 20.0)}, "every head needs weights"),
+        ({"memory": MemorySpec(TAPS, 0.5)}, "every head needs weights"),
         ({"usual_heard": (0.2,)}, "the 1 concepts that are heard"),
     ],
 )
@@ -97,6 +114,12 @@ def test_a_spec_that_does_not_fit_is_refused(changed: dict[str, object], text: s
     whole = {name: getattr(spec(), name) for name in TimedSpec.__struct_fields__}
     with pytest.raises(ValueError, match=text):
         TimedSpec(**(whole | changed))
+
+
+@pytest.mark.parametrize("numbers", [(-1, 0.5, 0.0), (2, 0.0, 0.0), (2, float("nan"), 0.0), (2, 0.5, -1.0)])
+def test_a_memory_of_nonsense_is_refused(numbers: tuple[int, float, float]) -> None:
+    with pytest.raises(ValueError, match="constant_s > 0 and habit_s >= 0"):
+        MemorySpec(*numbers)
 
 
 def test_ragged_weights_are_refused() -> None:

@@ -11,12 +11,14 @@ pytest.importorskip("scipy")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engines.fusion import MemorySpec
+from engines.timed import advance, start_of
 from training.metrics import ccc
 from training.timed.head import Session, fit
-from training.timed.memory import Memory
+from training.timed.memory import run
 
 F64 = npt.NDArray[np.float64]
-MEMORY = Memory(taps=8, constant_s=0.4, rate_hz=25.0)
+MEMORY = MemorySpec(taps=8, constant_s=0.4)
 
 
 def trusted(sessions: list[Session]) -> tuple[list[Session], list[list[float]]]:
@@ -25,32 +27,32 @@ def trusted(sessions: list[Session]) -> tuple[list[Session], list[list[float]]]:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 6), st.floats(0.05, 5.0), st.integers(1, 40), st.integers(0, 2**31))
-def test_frame_by_frame_and_all_at_once_are_the_same(taps: int, constant_s: float, count: int, seed: int) -> None:
-    memory, rng = Memory(taps, constant_s, 25.0), np.random.default_rng(seed)
-    embeddings, usual = rng.normal(size=(count, 3)), rng.normal(size=3)
-    state, parts = memory.start(usual), []
-    for now in embeddings:
-        seen, state = memory.step(state, now)
-        parts.append(seen)
-    np.testing.assert_allclose(memory.run(embeddings, usual), np.stack(parts), atol=1e-9)
+@given(
+    st.integers(0, 6), st.floats(0.05, 5.0), st.sampled_from([0.0, 3.0, 20.0]), st.integers(1, 40),
+    st.integers(0, 2**31),
+)  # fmt: skip
+def test_frame_by_frame_and_all_at_once_are_the_same(
+    taps: int, constant_s: float, habit_s: float, count: int, seed: int
+) -> None:
+    memory, rng = MemorySpec(taps, constant_s, habit_s), np.random.default_rng(seed)
+    values, usual = rng.normal(size=(count, 3)), rng.normal(size=3)
+    past, parts = start_of(memory, usual), []
+    for frame, now in enumerate(values):
+        parts.append(advance(memory, past, now, 1 / 25 if frame else 0.0))
+        past = parts[-1][..., 1:]
+    np.testing.assert_allclose(run(memory, 25.0, values, usual), np.stack(parts), atol=1e-9)
 
 
 def test_a_tap_lags_by_its_constants_and_settles_on_what_stays() -> None:
     pulse = np.zeros((400, 1))
-    pulse[0] = 1.0
-    taps = MEMORY.run(pulse, np.zeros(1))[:, 0]
+    pulse[1] = 1.0  # at the first frame no time has passed
+    taps = run(MEMORY, 25.0, pulse, np.zeros(1))[:, 0]
     for j in range(1, 9):
-        mean_s = (taps[:, j] * np.arange(400)).sum() / taps[:, j].sum() / 25.0
+        mean_s = (taps[:, j] * np.arange(-1, 399)).sum() / taps[:, j].sum() / 25.0
         assert mean_s == pytest.approx(j * 0.4, abs=0.1)
         assert taps[:, j].sum() == pytest.approx(1.0, abs=1e-3)
     usual = np.array([3.0])
-    np.testing.assert_allclose(MEMORY.run(np.full((10, 1), 3.0), usual), 3.0)
-
-
-def test_a_memory_of_nonsense_is_refused() -> None:
-    with pytest.raises(ValueError, match="constant_s > 0"):
-        Memory(2, 0.0, 25.0)
+    np.testing.assert_allclose(run(MEMORY, 25.0, np.full((10, 1), 3.0), usual), 3.0)
 
 
 def walk(count: int, columns: int, rng: np.random.Generator) -> F64:
@@ -73,7 +75,7 @@ def simulated(seed: int, count: int = 1500) -> tuple[Session, F64]:
     parts = np.stack([*of_seen, *of_heard], axis=1)
     label = 0.2 + parts.sum(1) + 0.02 * rng.normal(size=count)
     label[::7] = np.nan
-    taps = tuple(MEMORY.run(each, each.mean(0)).reshape(count, each.shape[1], 1, 9) for each in (seen, heard))
+    taps = tuple(run(MEMORY, 25.0, each, each.mean(0)).reshape(count, each.shape[1], 1, 9) for each in (seen, heard))
     return Session(taps, label), parts
 
 
@@ -105,7 +107,9 @@ def test_what_is_heard_is_not_credited_to_what_is_seen_with_it() -> None:
         speech, chewing = walk(1500, 2, rng).T
         mouth = np.maximum(speech, chewing)
         label = 0.3 + 0.4 * speech + 0.02 * rng.normal(size=1500)
-        taps = tuple(MEMORY.run(each[:, None], each[None].mean(1)).reshape(1500, 1, 1, 9) for each in (mouth, speech))
+        taps = tuple(
+            run(MEMORY, 25.0, each[:, None], each[None].mean(1)).reshape(1500, 1, 1, 9) for each in (mouth, speech)
+        )
         learnt.append(Session(taps, label))
     head = fit(*trusted(learnt))
     seen, heard = (b.contributions(t)[:, 0].std() for b, t in zip(head.branches, learnt[0].taps, strict=True))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from engines.fusion import BranchSpec, HearingSpec, SensesSpec, TimedSpec
+from engines.fusion import BranchSpec, HearingSpec, MemorySpec, SensesSpec, TimedSpec
 from engines.spec import ModelFile
 from training.timed.head import F64, Branch, TimedHead
-from training.timed.memory import Memory
 
 
 def _nested(values: F64) -> tuple[tuple[tuple[float, ...], ...], ...]:
@@ -17,11 +16,11 @@ def _branch(branch: Branch) -> BranchSpec:
     return BranchSpec(_nested(branch.weight), _nested(branch.mean))
 
 
-def timed_spec(memory: Memory, usual: tuple[F64, F64], alone: TimedHead, both: TimedHead) -> TimedSpec:
+def timed_spec(memory: MemorySpec, usual: tuple[F64, F64], alone: TimedHead, both: TimedHead) -> TimedSpec:
     """usual: means of what is seen [K, m] and heard [V, 1]. alone: head of what is seen; both: of seen and heard."""
     seen, heard = usual
     return TimedSpec(
-        memory.taps, memory.constant_s, tuple(map(tuple, seen.tolist())), tuple(heard[:, 0].tolist()),
+        memory, tuple(map(tuple, seen.tolist())), tuple(heard[:, 0].tolist()),
         SensesSpec(alone.base, _branch(alone.branches[0])),
         SensesSpec(both.base, _branch(both.branches[0]), _branch(both.branches[1])),
     )  # fmt: skip

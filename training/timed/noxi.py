@@ -30,7 +30,7 @@ from rich.table import Table
 from calibration.joined import JoinError, joined, write
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.base import Engine, EngineError
-from engines.fusion import TimedSpec
+from engines.fusion import MemorySpec, TimedSpec
 from engines.spec import ManifestError, load_model_file, model_at
 from training.concepts import NAMES
 from training.data.noxi import LABEL_HZ, Person, people, read_track
@@ -41,14 +41,14 @@ from training.metrics import ccc
 from training.timed.causes import Recovery, recovery_of, shown_by, sizes_of
 from training.timed.export import hearing_spec, timed_spec
 from training.timed.head import Session, fit
-from training.timed.memory import Memory
+from training.timed.memory import run as remember
 from training.timed.plots import draw
 from training.timed.rivals import RIVALS, fitted
 from training.timed.streams import Eyes, Streams, hear, load, save, see
 
 F64 = npt.NDArray[np.float64]
 WAYS: Mapping[str, tuple[int, ...]] = {"V": (0,), "A": (1,), "V+A": (0, 1)}
-MEMORY = Memory(taps=5, constant_s=0.5, rate_hz=LABEL_HZ)
+MEMORY = MemorySpec(taps=5, constant_s=0.5, habit_s=20.0)
 _RIVAL_STEPS = 600
 _THREADS = 2
 
@@ -119,7 +119,7 @@ def sessions(parts: Sequence[Participant], usual: tuple[F64, F64]) -> list[Sessi
     for part in parts:
         taps = []
         for values, mean in zip((part.streams.seen, part.streams.heard[..., None]), usual, strict=True):
-            flat = MEMORY.run(values.reshape(len(values), -1), mean.ravel())
+            flat = remember(MEMORY, LABEL_HZ, values.reshape(len(values), -1), mean.ravel())
             taps.append(flat.reshape(*values.shape, -1))
         found.append(Session(tuple(taps), part.label))
     return found
