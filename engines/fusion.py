@@ -55,6 +55,18 @@ class MemorySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.taps + (self.habit_s > 0)
 
 
+class ReadingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Concepts as the head's corpus names them: reading_k = bias_k + sum_j weight_kj activation_j. weight [K][K],
+    bias [K]."""
+
+    weight: tuple[tuple[float, ...], ...]
+    bias: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.weight) != len(self.bias) or any(len(row) != len(self.bias) for row in self.weight):
+            raise ValueError("timed.reading: needs a bias and a weight for every activation of every concept")
+
+
 class BranchSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Weights and means [K][m][1 + J] of K concepts, each with m values and their J past ones; see engines.timed."""
 
@@ -88,6 +100,7 @@ class TimedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     usual_seen [K][m], usual_heard [V]: what the past was before the start; m says how many values of a concept count
     (engines.timed.seen_of), its activation first.
     seen: the head without sound; both: with it, None if it was not fitted.
+    reading: takes the place of the activations, whose number it has; then m is 1. None: they count as they are.
     """
 
     memory: MemorySpec
@@ -95,6 +108,7 @@ class TimedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     usual_heard: tuple[float, ...]
     seen: SensesSpec
     both: SensesSpec | None = None
+    reading: ReadingSpec | None = None
 
     def __post_init__(self) -> None:
         taps = 1 + self.memory.size
@@ -105,3 +119,5 @@ class TimedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         heard = None if self.both is None or self.both.heard is None else self.both.heard.shape
         if self.both is not None and heard != (len(self.usual_heard), 1, taps):
             raise ValueError(f"timed.both: needs weights for the {len(self.usual_heard)} concepts that are heard")
+        if self.reading is not None and (len(self.reading.bias), 1) != wanted[:2]:
+            raise ValueError("timed.reading: needs as many concepts as the heads, of one value each")

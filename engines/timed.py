@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.concept import ConceptReadout
-from engines.fusion import BranchSpec, MemorySpec, SensesSpec, TimedSpec
+from engines.fusion import BranchSpec, MemorySpec, ReadingSpec, SensesSpec, TimedSpec
 
 F64 = npt.NDArray[np.float64]
 FORGET_S = 1.0
@@ -86,6 +86,7 @@ class TimedHead:
         self._memory = spec.memory
         usual = np.asarray(spec.usual_seen, np.float64), np.asarray(spec.usual_heard, np.float64)
         self._start = start_of(spec.memory, usual[0]), start_of(spec.memory, usual[1])
+        self._reading = _read_as_they_are if spec.reading is None else _Reading(spec.reading)
         self._alone, self._both = _Senses(spec.seen), _Senses(spec.both) if spec.both else None
 
     def score(self, seen: F64, heard: F64 | None, t_ns: int, before: Past | None) -> tuple[Shares, Past]:
@@ -98,11 +99,26 @@ class TimedHead:
         if before is None or not 0 < t_ns - before.t_ns <= FORGET_S * 1e9:
             before = Past(t_ns, *self._start)
         elapsed_s = (t_ns - before.t_ns) / 1e9
-        seen_taps = advance(self._memory, before.seen, seen[:, : before.seen.shape[1]], elapsed_s)
+        read = self._reading(seen[:, : before.seen.shape[1]])
+        seen_taps = advance(self._memory, before.seen, read, elapsed_s)
         if heard is None or self._both is None:
             return self._alone.shares(seen_taps, None), Past(t_ns, seen_taps[..., 1:], self._start[1])
         heard_taps = advance(self._memory, before.heard, heard, elapsed_s)
         return self._both.shares(seen_taps, heard_taps), Past(t_ns, seen_taps[..., 1:], heard_taps[..., 1:])
+
+
+def _read_as_they_are(values: F64) -> F64:
+    return values
+
+
+class _Reading:
+    """Activations [K, 1] -> what they say of the concepts that the head's corpus knows [K, 1]."""
+
+    def __init__(self, spec: ReadingSpec) -> None:
+        self._weight, self._bias = np.asarray(spec.weight, np.float64), np.asarray(spec.bias, np.float64)[:, None]
+
+    def __call__(self, values: F64) -> F64:
+        return np.asarray(self._weight @ values + self._bias)
 
 
 class _Senses:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.fusion import BranchSpec, MemorySpec, SensesSpec, TimedSpec
-from engines.timed import TimedHead, advance, start_of
+from engines.fusion import BranchSpec, MemorySpec, ReadingSpec, SensesSpec, TimedSpec
+from engines.timed import Past, TimedHead, advance, start_of
 
 TAPS, CONCEPTS, VALUES, VOICES = 3, 2, 4, 2
 FRAME_NS = 40_000_000
@@ -81,6 +82,30 @@ def test_shares_add_up_to_weights_times_taps() -> None:
     total += np.sum(np.array(both.heard.weight)[:, 0] * (all_heard - np.array(both.heard.mean)[:, 0]))
     assert shares.base == 0.5
     assert shares.seen.sum() + shares.heard.sum() == pytest.approx(total)
+
+
+def test_a_head_that_reads_concepts_its_own_way_scores_what_it_reads() -> None:
+    rng = np.random.default_rng(2)
+    plain = TimedSpec(MEMORY, ((0.1,), (0.2,)), (), SensesSpec(0.4, branch(rng, CONCEPTS, 1)))
+    weight, bias = rng.normal(0, 1, (CONCEPTS, CONCEPTS)), rng.normal(0, 1, CONCEPTS)
+    read = msgspec.structs.replace(plain, reading=ReadingSpec(tuple(map(tuple, weight.tolist())), tuple(bias.tolist())))
+    before: list[Past | None] = [None, None]
+    for frame in range(4):
+        seen = rng.uniform(0, 1, (CONCEPTS, VALUES))
+        told = (weight @ seen[:, 0] + bias)[:, None]
+        ours, before[0] = TimedHead(read).score(seen, None, FRAME_NS * frame, before[0])
+        theirs, before[1] = TimedHead(plain).score(told, None, FRAME_NS * frame, before[1])
+        assert ours.seen == pytest.approx(theirs.seen)
+
+
+def test_a_reading_of_another_size_is_refused() -> None:
+    one, alone = ReadingSpec(((1.0,),), (0.0,)), SensesSpec(0.4, branch(np.random.default_rng(0), CONCEPTS, 1))
+    with pytest.raises(ValueError, match="as many concepts as the heads, of one value each"):
+        TimedSpec(
+            MEMORY, ((0.1,), (0.2,)), (), SensesSpec(0.4, branch(np.random.default_rng(0), CONCEPTS, 1)), None, one
+        )
+    with pytest.raises(ValueError, match="a bias and a weight for every activation"):
+        ReadingSpec(((1.0,), (1.0,)), (0.0, 0.0))
 
 
 def test_without_sound_another_head_answers_and_nothing_is_heard() -> None:

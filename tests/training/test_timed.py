@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from engines.fusion import MemorySpec
 from engines.timed import advance, start_of
+from training.data.pictures import DataError
 from training.metrics import ccc
 from training.timed.head import Session, fit
 from training.timed.memory import run
@@ -134,5 +135,5 @@ def test_too_little_is_refused() -> None:
     with pytest.raises(ValueError, match="two sessions"):
         fit(*trusted([session]))
     unlabelled = Session(session.taps, np.full(100, np.nan))
-    with pytest.raises(ValueError, match="no session has a label"):
+    with pytest.raises(DataError, match="no session has a label"):
         fit(*trusted([unlabelled, unlabelled]))

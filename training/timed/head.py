@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.ridge import ridge
+from training.data.pictures import DataError
 
 F64 = npt.NDArray[np.float64]
 
@@ -61,14 +62,14 @@ class Session:
 
 
 def fit(sessions: Sequence[Session], trust: Sequence[Sequence[float]]) -> TimedHead:
-    """See the module. trust: reliability of each concept of each branch. Raises ValueError with fewer than two sessions
+    """See the module. trust: reliability of each concept of each branch. Raises DataError with fewer than two sessions
     or no label."""
     if len(sessions) < 2:
-        raise ValueError("at least two sessions are needed: one has to be left out to choose the strength")
+        raise DataError("at least two sessions are needed: one has to be left out to choose the strength")
     labels = [session.label[~np.isnan(session.label)] for session in sessions]
     together = np.concatenate(labels)
     if not len(together):
-        raise ValueError("no session has a label")
+        raise DataError("no session has a label")
     base = float(together.mean())
     rows = [session.known() for session in sessions]
     sizes = [int(np.prod(taps.shape[2:])) for taps in sessions[0].taps for _ in range(taps.shape[1])]

@@ -4,8 +4,10 @@ FOLDER is NoXi's official layout (or what training.synthetic.noxi simulates in i
 once; timed heads are then fitted on the training sessions from what is seen (V), heard (A) and both (V+A), and measured
 on the validation sessions by the challenge's figure: one CCC over all frames of all sessions and roles together, with
 variances of the population. CCC per session is a diagnostic. One head for everything, trained with modality dropout,
-stands beside the heads for each set of senses. A GRU and a TCN on the same streams say what it costs that
-the head is linear. Predictions are written one value a line, as the challenge takes them.
+stands beside the heads for each set of senses. Where the corpus has labels of concepts (NoXi's OpenFace 2 streams,
+the truth of simulated sessions) the heads read concepts as these labels name them (training.timed.reading). A GRU and a
+TCN on the same streams say what it costs that the head is linear. Predictions are written one value a line, as the
+challenge takes them.
 
 Where `truth.npz` files are beside the videos (simulation), what the head says a concept contributed is compared with
 what it did contribute.
@@ -43,10 +45,13 @@ from training.timed.export import hearing_spec, timed_spec
 from training.timed.head import Session, fit
 from training.timed.memory import run as remember
 from training.timed.plots import draw
+from training.timed.reading import Reading, labels_of
+from training.timed.reading import fit as fit_reading
 from training.timed.rivals import RIVALS, fitted
 from training.timed.streams import Eyes, Streams, hear, load, save, see
 
 F64 = npt.NDArray[np.float64]
+Trust = tuple[Sequence[float], Sequence[float]]
 WAYS: Mapping[str, tuple[int, ...]] = {"V": (0,), "A": (1,), "V+A": (0, 1)}
 MEMORY = MemorySpec(taps=5, constant_s=0.5, habit_s=20.0)
 _RIVAL_STEPS = 600
@@ -62,15 +67,18 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """simulated: the sessions were made by training.synthetic.noxi. Only then is known what was found again: by the
-    head that sees and hears, and by one that is told the concepts of faces as they were shown, so that what is lost
-    between the two is lost in seeing."""
+    """read: concepts as the corpus' labels name them were fitted on the training sessions. simulated: the sessions were
+    made by training.synthetic.noxi. Only then is known what was found again: by the head that sees and hears, by one
+    that takes activations as the network gives them, and by one that is told the concepts of faces as they were shown,
+    so that what is lost between them is lost in seeing."""
 
     model: str
     simulated: bool
+    read: bool
     frames: int
     figures: tuple[Figures, ...]
     found: Recovery | None = None
+    found_unread: Recovery | None = None
     found_told: Recovery | None = None
 
 
@@ -162,6 +170,23 @@ def dropped(parts: Sequence[Session], usual: F64) -> list[Session]:
     ]
 
 
+def reading_of(parts: Sequence[Participant], trust: Sequence[float]) -> Reading | None:
+    """Fitted to the labels of concepts; None where somebody has none. Raises DataError naming a file."""
+    labels = [labels_of(part.person, len(part.label)) for part in parts]
+    known = [each for each in labels if each is not None]
+    if len(known) < len(parts):
+        return None
+    return fit_reading([each.streams.seen[:, :, 0] for each in parts], known, trust)
+
+
+def read_by(own: Reading, parts: Sequence[Participant]) -> list[Participant]:
+    """The same with readings instead of activations."""
+    return [
+        replace(each, streams=replace(each.streams, seen=own.of(each.streams.seen[:, :, 0])[..., None]))
+        for each in parts
+    ]
+
+
 def told_faces(part: Participant) -> Participant:
     """Somebody simulated, with the concepts that their face truly showed."""
     shown = shown_by(part.person.file("truth.npz"), len(part.label))[..., None]
@@ -181,15 +206,20 @@ def run(
     cache = out / "streams" / f"{eyes.model.manifest.identity}-{voice.manifest.identity}"
     train, valid = (first(streams_of(folder, split, eyes, voice, cache), values) for split in ("train", "valid"))
     trust = eyes.model.manifest.reliabilities, voice.manifest.reliabilities
+    files = [each.person.file("truth.npz") for each in valid]
+    figures: list[Figures] = []
+    found_unread = None
+    own = reading_of(train, trust[0]) if values == 1 else None
+    if own is not None:
+        figure, found_unread = taught("V+A, linear, activations as they are", (train, valid), trust, files)
+        figures.append(figure)
+        train, valid, trust = read_by(own, train), read_by(own, valid), (own.trust, trust[1])
     usual = usual_of(train)
     learnt, held = sessions(train, usual), sessions(valid, usual)
     labels = [each.label for each in held]
-    figures, heads, drawn_by = [], {}, {}
+    heads, drawn_by = {}, {}
     for way, rows in WAYS.items():
-        try:
-            heads[way] = fit(only(learnt, rows), [trust[i] for i in rows])
-        except ValueError as error:
-            raise DataError(f"{folder}: {error}") from error
+        heads[way] = fit(only(learnt, rows), [trust[i] for i in rows])
         answers = [heads[way].score(each.taps) for each in only(held, rows)]
         figures.append(judged(f"{way}, linear", answers, labels))
         drawn_by[way] = answers[0]
@@ -204,24 +234,32 @@ def run(
                 name, [columns(each, rows) for each in train], [each.label for each in train], _RIVAL_STEPS, seed
             )
             figures.append(judged(f"{way}, {name}", [rival(columns(each, rows)) for each in valid], labels))
-    files = [each.person.file("truth.npz") for each in valid]
     found, found_told = recovery_of(heads["V+A"], held, files), None
     if found is not None:
         told = [told_faces(part) for part in train], [told_faces(part) for part in valid]
-        usual_told = usual_of(told[0])
-        known, asked = (sessions(side, usual_told) for side in told)
-        head = fit(known, [[1.0] * len(NAMES), trust[1]])
-        figures.append(judged("V+A, linear, told what faces show", [head.score(each.taps) for each in asked], labels))
-        found_told = recovery_of(head, asked, files)
+        figure, found_told = taught("V+A, linear, told what faces show", told, ([1.0] * len(NAMES), trust[1]), files)
+        figures.append(figure)
     count = sum(len(label) for label in labels)
     outcome = Outcome(
-        eyes.model.manifest.identity, found is not None, count, tuple(figures), found, found_told
+        eyes.model.manifest.identity, found is not None, own is not None, count, tuple(figures), found,
+        found_unread, found_told,
     )  # fmt: skip
     if plot is not None:
         person = valid[0].person
         drawn = f"session {person.session}, {person.role}" + (": SIMULATED" if found else "")
         draw(plot, drawn, labels[0], drawn_by, LABEL_HZ, None if found is None else sizes_of(found.causes))
-    return outcome, timed_spec(MEMORY, usual, heads["V"], heads["V+A"])
+    return outcome, timed_spec(MEMORY, usual, heads["V"], heads["V+A"], own)
+
+
+def taught(
+    way: str, sides: tuple[Sequence[Participant], Sequence[Participant]], trust: Trust, files: Sequence[Path]
+) -> tuple[Figures, Recovery | None]:
+    """A head that sees and hears, learnt from the first and measured on the second."""
+    usual = usual_of(sides[0])
+    learnt, held = (sessions(side, usual) for side in sides)
+    head = fit(learnt, trust)
+    figures = judged(way, [head.score(each.taps) for each in held], [each.label for each in held])
+    return figures, recovery_of(head, held, files)
 
 
 def predict(out: Path, parts: Sequence[Participant], answers: Sequence[F64]) -> None:
@@ -242,7 +280,12 @@ def show(outcome: Outcome) -> None:
     for each in outcome.figures:
         table.add_row(each.way, f"{each.ccc:.3f}", f"{each.per_session:.3f}")
     Console().print(table)
-    for recovery, by in ((outcome.found, "as seen and heard"), (outcome.found_told, "told what faces show")):
+    recoveries = (
+        (outcome.found, "concepts as the corpus names them" if outcome.read else "as seen and heard"),
+        (outcome.found_unread, "activations as they are"),
+        (outcome.found_told, "told what faces show"),
+    )
+    for recovery, by in recoveries:
         if recovery is not None:
             Console().print(recovery_table(recovery, by))
 
