@@ -101,9 +101,7 @@ def test_a_head_that_reads_concepts_its_own_way_scores_what_it_reads() -> None:
 def test_a_reading_of_another_size_is_refused() -> None:
     one, alone = ReadingSpec(((1.0,),), (0.0,)), SensesSpec(0.4, branch(np.random.default_rng(0), CONCEPTS, 1))
     with pytest.raises(ValueError, match="as many concepts as the heads, of one value each"):
-        TimedSpec(
-            MEMORY, ((0.1,), (0.2,)), (), SensesSpec(0.4, branch(np.random.default_rng(0), CONCEPTS, 1)), None, one
-        )
+        TimedSpec(MEMORY, ((0.1,), (0.2,)), (), alone, None, one)
     with pytest.raises(ValueError, match="a bias and a weight for every activation"):
         ReadingSpec(((1.0,), (1.0,)), (0.0, 0.0))
 
