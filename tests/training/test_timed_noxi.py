@@ -28,6 +28,7 @@ from training.synthetic import talk
 from training.synthetic.noxi import Job, make
 from training.timed import noxi, rivals, streams
 from training.timed.streams import Streams, load, save
+from training.voice.export import concepts_of
 from training.voice.export import write as write_voice
 from training.voice.model import Spoken, VoiceNet
 from training.voice.speech import save as save_speech
@@ -208,7 +209,7 @@ def test_a_session_is_seen_and_heard_by_the_shipped_model(tmp_path: Path) -> Non
     save_speech(tmp_path / "speech.npz", [*VOICES[0], *VOICES[1]])
     make(Job(ICT_PATH, tmp_path / "speech.npz", tmp_path / "sim", "val", "007", 1.0, 5))
     figures = VoiceFigures(0.5, 0.5, 0.5, 0.0, 0.0, 0.5, 0.0, ("nobody",), 0.0)
-    write_voice(Spoken(VoiceNet().eval()), figures, tmp_path / "models" / "voice")
+    write_voice(Spoken(VoiceNet().eval()), concepts_of(figures), tmp_path / "models" / "voice")
     voice = OnnxRuntimeEngine(load_model_file("voice", tmp_path / "models"))
     file = load_model_file("agcm-live")
     crop, heads = parts_of(file.manifest)

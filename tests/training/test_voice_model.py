@@ -14,7 +14,9 @@ import onnxruntime
 import torch
 import typer
 
-from engines.spec import load_model_file
+from engines.backend_onnxruntime import OnnxRuntimeEngine
+from engines.hear import Listener
+from engines.spec import ModelFile, load_model_file
 from engines.voice import CONCEPTS, HOP
 from training.voice.model import BIN_ST, COLUMNS, PITCH_BINS, Spoken, VoiceNet, pitch_st
 from training.voice.reliability import ConceptFigures
@@ -88,6 +90,21 @@ def test_the_exported_file_hears_the_same(spoken: Spoken, sound: torch.Tensor, t
     np.testing.assert_allclose(np.concatenate(parts, axis=1), whole.numpy(), atol=2e-3, rtol=1e-3)
 
 
+def heard_by(file: ModelFile) -> np.ndarray:
+    """A second of noise, as a file hears it."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 100 * HOP).astype(np.float32)
+    return Listener(OnnxRuntimeEngine(file)).hear(noise)
+
+
+def test_a_model_of_something_else_is_not_written_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from training.voice import export
+
+    with pytest.raises(typer.Exit):
+        export.main(Path("models/centerface"), tmp_path / "voice")
+    assert "is not the voice network" in capsys.readouterr().err
+    assert not (tmp_path / "voice").exists()
+
+
 def test_the_command_writes_the_file_or_nothing(
     spoken: Spoken, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +121,11 @@ def test_the_command_writes_the_file_or_nothing(
     file = load_model_file("voice", tmp_path / "models")
     assert tuple(concept.name for concept in file.manifest.concepts) == CONCEPTS
     assert [concept.reliability for concept in file.manifest.concepts] == [0.91, *[None] * (len(CONCEPTS) - 1)]
+    export.main(file.path.parent, tmp_path / "models" / "again")
+    again = load_model_file("again", tmp_path / "models")
+    assert again.manifest.concepts == file.manifest.concepts
+    np.testing.assert_allclose(heard_by(again), heard_by(file), atol=1e-3)
+    (tmp_path / "models" / "again" / "model.onnx").unlink()
     monkeypatch.setattr(export, "TOLERANCE", 0.0)
     for name, words in (("none", "weights not found"), ("other", "no weights of the voice"), ("whole", "differ by")):
         with pytest.raises(typer.Exit) as stopped:

@@ -1,4 +1,7 @@
-"""The voice network as a model folder: `python -m training.voice.export runs/voice --out models/agcm-voice`."""
+"""The voice network as a model folder: `python -m training.voice.export runs/voice --out models/agcm-voice`.
+
+A model folder can take the place of a training's: then its weights are written again, with the front end of this code.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ import typer
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.base import EngineError
 from engines.hear import Listener
-from engines.spec import ConceptSpec, Manifest, ModelFile, TensorSpec
+from engines.spec import ConceptSpec, Manifest, ManifestError, ModelFile, TensorSpec, load_model_file
 from engines.voice import CONCEPTS, HOP
 from training.data.pictures import DataError
 from training.data.writing import replaced
@@ -51,10 +54,21 @@ def to_onnx(spoken: Spoken, path: Path) -> None:
     path.write_bytes(graph.SerializeToString(deterministic=True))
 
 
-def manifest_for(path: Path, name: str, spoken: Spoken, figures: VoiceFigures) -> Manifest:
-    """The manifest of an exported file. Reliabilities are those of voices as microphones hear them."""
-    memory = spoken.network.memory_size
+def concepts_of(figures: VoiceFigures) -> tuple[ConceptSpec, ...]:
+    """Voice concepts as a manifest lists them. Reliabilities are those of voices as microphones hear them."""
     rated = {each.concept: each.r for each in figures.concepts}
+    return tuple(
+        ConceptSpec(
+            each, "voice", MEANINGS[each], round(rated[each], 4) if np.isfinite(rated.get(each, np.nan)) else None,
+            "teacher" if each in rated else "",
+        )
+        for each in CONCEPTS
+    )  # fmt: skip
+
+
+def manifest_for(path: Path, name: str, spoken: Spoken, concepts: tuple[ConceptSpec, ...]) -> Manifest:
+    """The manifest of an exported file."""
+    memory = spoken.network.memory_size
     return Manifest(
         name=name,
         file=path.name,
@@ -64,14 +78,8 @@ def manifest_for(path: Path, name: str, spoken: Spoken, figures: VoiceFigures) -
             TensorSpec("voice", "float32", (1, -1, len(COLUMNS))),
             TensorSpec("memory_out", "float32", (1, memory)),
         ),
-        concepts=tuple(
-            ConceptSpec(
-                each, "voice", MEANINGS[each], round(rated[each], 4) if np.isfinite(rated.get(each, np.nan)) else None,
-                "teacher" if each in rated else "",
-            )
-            for each in CONCEPTS
-        ),
-    )  # fmt: skip
+        concepts=concepts,
+    )
 
 
 @torch.no_grad()
@@ -91,12 +99,12 @@ def parity(spoken: Spoken, file: ModelFile) -> float:
     return float(apart.max()) if np.isfinite(apart).all() else float("inf")
 
 
-def write(spoken: Spoken, figures: VoiceFigures, out: Path) -> float:
+def write(spoken: Spoken, concepts: tuple[ConceptSpec, ...], out: Path) -> float:
     """Write the folder, or nothing: raises GraphError where ONNX Runtime hears something else than torch, DataError if
     it cannot be written."""
     with replaced(out / "model.onnx") as partial:
         to_onnx(spoken, partial)
-        manifest = manifest_for(partial, out.name, spoken, figures)
+        manifest = manifest_for(partial, out.name, spoken, concepts)
         if not (off := parity(spoken, ModelFile(partial, manifest))) <= TOLERANCE:
             raise GraphError(f"{out} is not written: ONNX Runtime and torch differ by {off:.1e}")
     described = msgspec.structs.replace(manifest, file="model.onnx")
@@ -105,7 +113,26 @@ def write(spoken: Spoken, figures: VoiceFigures, out: Path) -> float:
     return off
 
 
-def read(folder: Path) -> tuple[Spoken, VoiceFigures]:
+def shipped(folder: Path) -> tuple[Spoken, tuple[ConceptSpec, ...]]:
+    """The network of a model folder, whose export has merged the blocks' norms with the convolutions before them.
+    Raises ManifestError or DataError."""
+    file = load_model_file(folder.name, folder.parent)
+    graph = onnx.load(file.path).graph
+    found = {each.name: torch.from_numpy(onnx.numpy_helper.to_array(each).copy()) for each in graph.initializer}
+    network = VoiceNet()
+    for block in network.blocks.children():
+        norm = block.get_submodule("norm")
+        assert isinstance(norm, torch.nn.BatchNorm1d) and norm.running_var is not None
+        norm.running_var.fill_(1.0 - norm.eps)
+    state = network.state_dict()
+    missing = [name for name in state if f"network.{name}" not in found and ".norm." not in name and "num_" not in name]
+    if missing:
+        raise DataError(f"{file.path} is not the voice network: it has no {missing[0]}")
+    network.load_state_dict({name: found.get(f"network.{name}", value) for name, value in state.items()})
+    return Spoken(network.eval()), file.manifest.concepts
+
+
+def read(folder: Path) -> tuple[Spoken, tuple[ConceptSpec, ...]]:
     """What training.voice.train wrote. Raises DataError or ExperimentError naming what is not there or is another."""
     try:
         network = VoiceNet()
@@ -119,17 +146,18 @@ def read(folder: Path) -> tuple[Spoken, VoiceFigures]:
         if isinstance(error, ExperimentError):
             raise
         raise DataError(f"{folder / 'weights.pt'} holds no weights of the voice network") from error
-    return Spoken(network.eval()), figures
+    return Spoken(network.eval()), concepts_of(figures)
 
 
 def main(
-    trained: Annotated[Path, typer.Argument(help="folder of training.voice.train: weights.pt, figures.json")],
+    trained: Annotated[Path, typer.Argument(help="folder of training.voice.train, or a model folder")],
     out: Annotated[Path, typer.Option(help="model folder to write; its name is the model's")],
 ) -> None:
     """Export the voice network and check that ONNX Runtime hears the same."""
     try:
-        off = write(*read(trained), out)
-    except (DataError, ExperimentError, GraphError, EngineError) as error:
+        source = shipped if (trained / "manifest.json").is_file() else read
+        off = write(*source(trained), out)
+    except (DataError, ExperimentError, GraphError, EngineError, ManifestError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     size_mb = (out / "model.onnx").stat().st_size / 1e6

@@ -2,8 +2,8 @@
 
 16 kHz mono in steps of 10 ms. Each step sees the last 64 ms (pitch, harmonicity, loudness) and the last 32 ms (mel
 bands), so nothing waits for sound that is to come. The Fourier transform is a product with tables, as a convolution of
-stride 160 is. What a step needs of the past is carried from call to call as a tensor, and so is told apart from the
-network itself.
+stride 160 is, after two foldings that leave a quarter of the products. What a step needs of the past is carried from
+call to call as a tensor, and so is told apart from the network itself.
 
 * mel bands: 40 triangles from 60 to 7,600 Hz, evenly spaced in mel (O'Shaughnessy 1987), logarithm of the power;
 * autocorrelation r(tau), divided by that of the window and by r(0), Boersma 1993: its highest value at the lags of
@@ -85,15 +85,6 @@ def k_weights() -> F64:
     return np.asarray(np.abs(response) ** 2)
 
 
-def fourier(window: F64) -> tuple[F64, F64]:
-    """Cosines [N / 2, N / 2 + 1] and sines [N / 2 - 1, N / 2 + 1] of a windowed Fourier transform, for what `folded`
-    makes of N samples. window: symmetric about N / 2 and 0 at its start, as Hann's is."""
-    half = len(window) // 2
-    places = np.arange(1, half + 1)
-    angle = 2 * np.pi * np.outer(places, np.arange(half + 1)) / len(window)
-    return np.cos(angle) * window[places, None], np.sin(angle[:-1]) * window[places[:-1], None]
-
-
 def lag_table() -> tuple[F64, F64]:
     """All whole lags of voices [L], and weights [L, LAGS] that read values at LAGS lags, evenly spaced in pitch from
     high to low, between them."""
@@ -104,6 +95,57 @@ def lag_table() -> tuple[F64, F64]:
     return lags, weights
 
 
+def keep(module: nn.Module, **tables: F64) -> None:
+    """Put tables into a module as constants of its graph, which are no weights."""
+    for name, table in tables.items():
+        module.register_buffer(name, torch.from_numpy(np.ascontiguousarray(table)).float(), persistent=False)
+
+
+class Spectrum(nn.Module):
+    """Power spectra [B, n, N / 2 + 1] of N samples each [B, n, N] through Hann's window, even bins first (`bins`).
+
+    Cosines are alike on both sides of the middle and sines opposite, so the sides are added and subtracted. What is
+    left is again alike or opposite on both sides of its middle, by whether the bin is even: so a second time. A quarter
+    of the products remains.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._quarter = size // 4
+        self.bins: npt.NDArray[np.intp] = np.concatenate(
+            [np.arange(0, size // 2 + 1, 2), np.arange(1, size // 2, 2)]
+        ).astype(np.intp)
+        angle = 2 * np.pi * np.outer(np.arange(self._quarter + 1), self.bins) / size
+        even, odd = angle[:, : self._quarter + 1], angle[:, self._quarter + 1 :]
+        keep(
+            self, window=np.hanning(size + 1)[:-1], cos_even=np.cos(even), cos_odd=np.cos(odd[:-1]),
+            sin_even=np.sin(even[1:-1]), sin_odd=np.sin(odd[1:]),
+        )  # fmt: skip
+        self.window: Tensor
+        self.cos_even: Tensor
+        self.cos_odd: Tensor
+        self.sin_even: Tensor
+        self.sin_odd: Tensor
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """See the class."""
+        seen, half = samples * self.window, 2 * self._quarter
+        left, middle, right = seen[..., 1:half], seen[..., half : half + 1], seen[..., half + 1 :].flip(-1)
+        near, quarter, far = self._folded(left + right)
+        # The window begins with 0, so that the middle has nothing opposite to it.
+        even = torch.cat([middle, near + far, quarter], dim=-1) @ self.cos_even
+        odd = torch.cat([-middle, near - far], dim=-1) @ self.cos_odd
+        near, quarter, far = self._folded(left - right)
+        even = even**2 + ((near - far) @ self.sin_even) ** 2
+        odd = odd**2 + (torch.cat([near + far, quarter], dim=-1) @ self.sin_odd) ** 2
+        return torch.cat([even, odd], dim=-1)
+
+    def _folded(self, side: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Places 1 .. N / 2 - 1 -> 1 .. N / 4 - 1, N / 4, and N / 2 - 1 back to N / 4 + 1."""
+        at = self._quarter
+        return side[..., : at - 1], side[..., at - 1 : at], side[..., at:].flip(-1)
+
+
 class FrontEnd(nn.Module):
     """Samples [B, TAIL + 160 n] in [-1, 1], the first TAIL of them what the call before ended with -> n steps."""
 
@@ -111,6 +153,7 @@ class FrontEnd(nn.Module):
         super().__init__()
         long, short = np.hanning(LONG + 1)[:-1], np.hanning(SHORT + 1)[:-1]
         lags, between = lag_table()
+        self.long, self.short = Spectrum(LONG), Spectrum(SHORT)
         bins = np.arange(LONG // 2 + 1)
         twice = np.where(bins == LONG // 2, 1.0, 2.0)  # both halves of the spectrum
         # A constant offset is no sound, however much of it there is; through the window it is in two bins.
@@ -120,19 +163,11 @@ class FrontEnd(nn.Module):
         hz = np.fft.rfftfreq(LONG, 1 / RATE_HZ)
         whole = 1 / (LONG * (long**2).sum())  # Parseval: power spectrum to mean square
         sums = (twice, twice * k_weights() * whole, (hz >= 50) & (hz < 1000), (hz >= 1000) & (hz <= 5000))
-        tables = {
-            "long_cos": fourier(long)[0], "long_sin": fourier(long)[1], "short_cos": fourier(short)[0],
-            "short_sin": fourier(short)[1], "bands": mel_bands() / (short**2).sum(), "between": between,
-            # One product for all that is linear in the power. Apart from being quicker, it keeps out products with a
-            # vector, which ONNX Runtime 1.32 computes wrongly after it has merged them with the transposition before.
-            "linear": np.column_stack([waves / of_window, *sums]),
-        }  # fmt: skip
-        for name, table in tables.items():
-            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(table)).float(), persistent=False)
-        self.long_cos: Tensor
-        self.long_sin: Tensor
-        self.short_cos: Tensor
-        self.short_sin: Tensor
+        # One product for all that is linear in the power. Apart from being quicker, it keeps out products with a
+        # vector, which ONNX Runtime 1.32 computes wrongly after it has merged them with the transposition before.
+        linear = np.column_stack([waves / of_window, *sums])
+        bands = mel_bands() / (short**2).sum()
+        keep(self, bands=bands[self.short.bins], linear=linear[self.long.bins], between=between)
         self.bands: Tensor
         self.between: Tensor
         self.linear: Tensor
@@ -140,13 +175,13 @@ class FrontEnd(nn.Module):
     def forward(self, samples: Tensor) -> Features:
         """See the class."""
         seen = frames(samples)
-        found = spectrum(seen, self.long_cos, self.long_sin) @ self.linear
+        found = self.long(seen) @ self.linear
         power, weighted, low, high = found[..., -4:].unbind(-1)
         correlation = found[..., :-4] / power.unsqueeze(-1).clamp_min(_FLOOR)
         periodic = correlation.amax(-1).clamp(1 - _PEAKED, _PEAKED)
         newest = samples[:, TAIL:].reshape(len(samples), -1, HOP)
         return Features(
-            (spectrum(seen[..., LONG - SHORT :], self.short_cos, self.short_sin) @ self.bands).clamp_min(_FLOOR).log(),
+            (self.short(seen[..., LONG - SHORT :]) @ self.bands).clamp_min(_FLOOR).log(),
             correlation @ self.between,
             -0.691 + _db(weighted),
             _db(periodic / (1 - periodic)),
@@ -162,19 +197,6 @@ def frames(samples: Tensor) -> Tensor:
     blocks = F.pad(samples, (hops * HOP - LONG, 0)).reshape(len(samples), -1, HOP)
     steps = blocks.shape[1] - hops + 1
     return torch.cat([blocks[:, j : j + steps] for j in range(hops)], dim=2)[..., hops * HOP - LONG :]
-
-
-def spectrum(seen: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Power spectra [B, n, bins] of N samples each [B, n, N].
-
-    Cosines are alike on both sides of the middle and sines opposite; so the sides are first added and subtracted, and
-    half of the products are left.
-    """
-    half = seen.shape[-1] // 2
-    left, right = seen[..., 1:half], seen[..., half + 1 :].flip(-1)
-    real = torch.cat([left + right, seen[..., half : half + 1]], dim=-1) @ cosines
-    imaginary = (left - right) @ sines
-    return real**2 + imaginary**2
 
 
 def _db(power: Tensor) -> Tensor:
