@@ -130,13 +130,20 @@ def test_a_prior_counts_where_it_is_asked_for(full_speed: tuple[Session, Path]) 
     assert 0.01 < np.ptp(moved) < 0.1
 
 
+def alike(ours: dict[str, float] | None, theirs: dict[str, float] | None) -> bool:
+    """The same values but for rounding, which depends on how many steps are heard at once. A step is 0.01 s."""
+    if ours is None or theirs is None or ours.keys() != theirs.keys():
+        return ours is theirs
+    return all(abs(ours[name] - theirs[name]) < 2e-3 for name in ours)
+
+
 def test_in_real_time_a_frame_has_the_sound_that_it_has_at_full_speed(full_speed: tuple[Session, Path]) -> None:
     with live_session("--camera", "demo") as session:
         session.read(until_results=240)
         session.interrupt()
         session.leave(20)
     known = {result.seq: result.audio for result in full_speed[0].results}
-    same = [result.audio == known[result.seq] for result in session.results if result.seq >= 10]
+    same = [alike(result.audio, known[result.seq]) for result in session.results if result.seq >= 10]
     assert len(same) > 150
     assert np.mean(same) > 0.98, "a busy machine may be late with a chunk now and then"
 
