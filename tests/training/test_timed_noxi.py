@@ -23,6 +23,7 @@ from engines.timed import TimedHead
 from engines.voice import CONCEPTS as HEARD
 from tests.training.test_voice_speech import utterance
 from training.concepts import NAMES
+from training.data.noxi import Person
 from training.evaluate import parts_of
 from training.synthetic import talk
 from training.synthetic.noxi import Job, make
@@ -172,6 +173,21 @@ def test_one_ccc_over_everybody_is_not_the_mean_of_each() -> None:
     found = noxi.judged("x", answers, labels)
     assert found.ccc > 0.95
     assert found.per_session < 0
+
+
+def test_of_many_frames_evenly_many_are_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    person = Person("100", "expert", Path("expert"))
+    seen, heard, label = rng.random((100, 2, 1)), rng.random((100, 3)), rng.random(100)
+    parts = [noxi.Participant(person, Streams(seen, np.ones(100, bool), heard), label)] * 2
+    assert noxi.stride(parts) == 1
+    monkeypatch.setattr(noxi, "MOST_ROWS", 80)
+    assert noxi.stride(parts) == 3
+    usual = noxi.usual_of(parts)
+    whole, thin = noxi.sessions(parts, usual)[0], noxi.sessions(parts, usual, 3)[0]
+    for ours, theirs in zip(thin.taps, whole.taps, strict=True):
+        np.testing.assert_array_equal(ours, theirs[::3])
+    np.testing.assert_array_equal(thin.label, label[::3])
 
 
 def test_streams_are_kept(tmp_path: Path) -> None:

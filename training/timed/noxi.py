@@ -54,6 +54,8 @@ F64 = npt.NDArray[np.float64]
 Trust = tuple[Sequence[float], Sequence[float]]
 WAYS: Mapping[str, tuple[int, ...]] = {"V": (0,), "A": (1,), "V+A": (0, 1)}
 MEMORY = MemorySpec(taps=5, constant_s=0.5, habit_s=20.0)
+MOST_ROWS = 250_000
+"""Frames that heads are fitted to; of more, evenly many are left out. NoXi has millions, and neighbours are alike."""
 _RIVAL_STEPS = 600
 _THREADS = 2
 
@@ -121,15 +123,20 @@ def first(parts: Sequence[Participant], values: int) -> list[Participant]:
     return [replace(each, streams=replace(each.streams, seen=each.streams.seen[:, :, :values])) for each in parts]
 
 
-def sessions(parts: Sequence[Participant], usual: tuple[F64, F64]) -> list[Session]:
-    """Taps of everybody; before its start a session was as usual."""
+def stride(parts: Sequence[Participant]) -> int:
+    """Of how many frames one is enough to learn from."""
+    return -(-sum(len(part.label) for part in parts) // MOST_ROWS)
+
+
+def sessions(parts: Sequence[Participant], usual: tuple[F64, F64], every: int = 1) -> list[Session]:
+    """Taps of everybody, of one frame in `every`; before its start a session was as usual."""
     found = []
     for part in parts:
         taps = []
         for values, mean in zip((part.streams.seen, part.streams.heard[..., None]), usual, strict=True):
             flat = remember(MEMORY, LABEL_HZ, values.reshape(len(values), -1), mean.ravel())
-            taps.append(flat.reshape(*values.shape, -1))
-        found.append(Session(tuple(taps), part.label))
+            taps.append(flat[::every].reshape(-1, *values.shape[1:], flat.shape[-1]))
+        found.append(Session(tuple(taps), part.label[::every]))
     return found
 
 
@@ -176,7 +183,9 @@ def reading_of(parts: Sequence[Participant], trust: Sequence[float]) -> Reading 
     known = [each for each in labels if each is not None]
     if len(known) < len(parts):
         return None
-    return fit_reading([each.streams.seen[:, :, 0] for each in parts], known, trust)
+    every = stride(parts)
+    seen = [each.streams.seen[::every, :, 0] for each in parts]
+    return fit_reading(seen, [each[::every] for each in known], trust)
 
 
 def read_by(own: Reading, parts: Sequence[Participant]) -> list[Participant]:
@@ -215,7 +224,7 @@ def run(
         figures.append(figure)
         train, valid, trust = read_by(own, train), read_by(own, valid), (own.trust, trust[1])
     usual = usual_of(train)
-    learnt, held = sessions(train, usual), sessions(valid, usual)
+    learnt, held = sessions(train, usual, stride(train)), sessions(valid, usual)
     labels = [each.label for each in held]
     heads, drawn_by = {}, {}
     for way, rows in WAYS.items():
@@ -256,7 +265,7 @@ def taught(
 ) -> tuple[Figures, Recovery | None]:
     """A head that sees and hears, learnt from the first and measured on the second."""
     usual = usual_of(sides[0])
-    learnt, held = (sessions(side, usual) for side in sides)
+    learnt, held = sessions(sides[0], usual, stride(sides[0])), sessions(sides[1], usual)
     head = fit(learnt, trust)
     figures = judged(way, [head.score(each.taps) for each in held], [each.label for each in held])
     return figures, recovery_of(head, held, files)
