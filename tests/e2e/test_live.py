@@ -113,7 +113,8 @@ def test_a_voice_is_listed_with_the_face_and_does_not_count_unasked(full_speed: 
 def test_a_prior_counts_where_it_is_asked_for(full_speed: tuple[Session, Path]) -> None:
     asked = ("--set", "readout.voice_prior=true")
     with live_session("--camera", "demo", "--pace", "max", *asked) as session:
-        session.read()
+        session.read(until_results=300)
+        session.interrupt()
         session.leave(20)
     check_results(session.results)
     alone = {result.seq: result.score for result in full_speed[0].results}
@@ -139,7 +140,7 @@ def alike(ours: dict[str, float] | None, theirs: dict[str, float] | None) -> boo
 
 def test_in_real_time_a_frame_has_the_sound_that_it_has_at_full_speed(full_speed: tuple[Session, Path]) -> None:
     with live_session("--camera", "demo") as session:
-        session.read(until_results=240)
+        session.read(until_results=180)
         session.interrupt()
         session.leave(20)
     known = {result.seq: result.audio for result in full_speed[0].results}

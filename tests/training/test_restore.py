@@ -50,7 +50,7 @@ class Restored:
 
 @pytest.fixture(scope="module")
 def crops() -> np.ndarray:
-    return tensors(learnable(64), 112)
+    return tensors(learnable(32), 112)
 
 
 def exported(experiment: Experiment, path: Path) -> ModelFile:
