@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -88,37 +89,47 @@ class NamedVoice:
         reliabilities = (0.8,) * len(HEARD)
 
 
-@pytest.fixture
-def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[noxi.Outcome, TimedSpec, Mapping[str, Streams]]:
-    """The whole run on streams that are known, since no picture here is worth looking at."""
-    told_of = simulated(tmp_path / "noxi")
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What came of simulated sessions, whose streams are known; folder: noxi/, out/, plot.png."""
 
-    def listed(folder: Path, split: str, *_: object) -> list[noxi.Participant]:
-        people = noxi.people(folder, split)
+    outcome: noxi.Outcome
+    timed: TimedSpec
+    streams: Mapping[Path, Streams]
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Known:
+    """The whole run on streams that are known, since no picture here is worth looking at."""
+    folder = tmp_path_factory.mktemp("known")
+    told_of = simulated(folder / "noxi")
+
+    def listed(base: Path, split: str, *_: object) -> list[noxi.Participant]:
         return [
             noxi.Participant(
                 each, told_of[each.stem], noxi.read_track(each.file("engagement.annotation.csv")).astype(float)
             )
-            for each in people
+            for each in noxi.people(base, split)
         ]
 
-    monkeypatch.setattr(noxi, "streams_of", listed)
-    monkeypatch.setattr(noxi, "_RIVAL_STEPS", 30)
-    eyes = noxi.Eyes(Named(), Named(), None)  # type: ignore[arg-type]  # nothing is looked at
-    outcome, timed = noxi.run(
-        tmp_path / "noxi",
-        eyes,
-        NamedVoice(),
-        tmp_path / "out",
-        plot=tmp_path / "plot.png",  # type: ignore[arg-type]
-    )
-    return outcome, timed, told_of
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(noxi, "streams_of", listed)
+        patch.setattr(noxi, "_RIVAL_STEPS", 30)
+        eyes = noxi.Eyes(Named(), Named(), None)  # type: ignore[arg-type]  # nothing is looked at
+        voice = NamedVoice()
+        outcome, timed = noxi.run(
+            folder / "noxi",
+            eyes,
+            voice,
+            folder / "out",
+            plot=folder / "plot.png",  # type: ignore[arg-type]  # as above
+        )
+    return Known(outcome, timed, told_of, folder)
 
 
-def test_causes_are_found_again_and_both_senses_beat_one(
-    known: tuple[noxi.Outcome, TimedSpec, Mapping[str, Streams]], tmp_path: Path
-) -> None:
-    told, _, _ = known
+def test_causes_are_found_again_and_both_senses_beat_one(known: Known) -> None:
+    told, folder = known.outcome, known.folder
     figures = {each.way: each.ccc for each in told.figures}
     ways = {f"{way}, {how}" for way in noxi.WAYS for how in ("linear", "GRU", "TCN")}
     ways |= {f"{way}, one linear head, dropout" for way in ("V", "V+A")}
@@ -139,9 +150,9 @@ def test_causes_are_found_again_and_both_senses_beat_one(
     assert abs(true["AU12"].found - true["AU12"].true) < abs(as_they_are["AU12"].found - true["AU12"].true)
     assert true["AU9"].found < 0.3 * true["AU12"].found, "a decoy counts little"
     noxi.show(told)
-    assert (tmp_path / "plot.png").stat().st_size > 20_000
-    paths = sorted((tmp_path / "out" / "predictions").rglob("*.csv"))
-    assert [str(path.relative_to(tmp_path / "out" / "predictions")) for path in paths] == [
+    assert (folder / "plot.png").stat().st_size > 20_000
+    paths = sorted((folder / "out" / "predictions").rglob("*.csv"))
+    assert [str(path.relative_to(folder / "out" / "predictions")) for path in paths] == [
         f"val/{name}/{role}.engagement.prediction.csv" for name in ("007", "009") for role in noxi_roles()
     ]
     values = [float(line) for line in paths[0].read_text().splitlines()]
@@ -149,20 +160,17 @@ def test_causes_are_found_again_and_both_senses_beat_one(
     assert 0 <= min(values) <= max(values) <= 1
 
 
-def test_what_was_learnt_scores_the_same_frame_by_frame(
-    known: tuple[noxi.Outcome, TimedSpec, Mapping[str, Streams]], tmp_path: Path
-) -> None:
+def test_what_was_learnt_scores_the_same_frame_by_frame(known: Known) -> None:
     """The heads as a session runs them, against the predictions that were written."""
-    _, timed, told_of = known
-    head, before, scores = TimedHead(timed), None, []
-    person = noxi.people(tmp_path / "noxi", "valid")[0]
-    stream = told_of[person.stem]
+    head, before, scores = TimedHead(known.timed), None, []
+    person = noxi.people(known.folder / "noxi", "valid")[0]
+    stream = known.streams[person.stem]
     for frame, (seen, heard) in enumerate(zip(stream.seen, stream.heard, strict=True)):
         shares, before = head.score(seen, heard, round(1e9 * frame / talk.FPS), before)
         assert shares.heard is not None
         scores.append(shares.base + shares.seen.sum() + shares.heard.sum())
     name = f"{person.session}/{person.role}.engagement.prediction.csv"
-    written = np.loadtxt(tmp_path / "out" / "predictions" / "val" / name)
+    written = np.loadtxt(known.folder / "out" / "predictions" / "val" / name)
     np.testing.assert_allclose(np.clip(scores, 0, 1), written, atol=2e-6)
 
 
