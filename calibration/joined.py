@@ -32,6 +32,11 @@ def joined(eyes: ModelFile, folder: Path, hearing: HearingSpec | None, timed: Ti
     )
 
 
+def learnt_hearing(voice: ModelFile) -> HearingSpec:
+    """What a model that hears with `voice`, by learnt weights, says of it."""
+    return HearingSpec(voice.manifest.name, voice.manifest.sha256, len(voice.manifest.concepts))
+
+
 def write(manifest: Manifest, folder: Path) -> None:
     """The folder's manifest, whole or as it was before. Raises JoinError."""
     path = folder / "manifest.json"

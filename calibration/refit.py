@@ -17,10 +17,10 @@ import numpy.typing as npt
 import typer
 from typer.exceptions import TyperException
 
+from calibration.head import Session, fit, spec_of
 from calibration.joined import JoinError, joined, write
 from calibration.labelled import LabelError, Labelled, read
-from calibration.ridge import Ridge, ridge
-from engines.fusion import BranchSpec, HearingSpec, MemorySpec, SensesSpec, TimedSpec
+from engines.fusion import HearingSpec, MemorySpec, TimedSpec
 from engines.spec import ManifestError, load_voice_file, model_at
 from engines.timed import FORGET_S, advance, start_of
 
@@ -49,93 +49,70 @@ Weights are chosen by what is left out: one session after another, or fifths of 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-class Fitted:
-    """A head for one set of senses, and how well it foretells what was left out."""
-
-    def __init__(self, base: float, found: Ridge, shapes: Sequence[tuple[int, int, int]], spread: float) -> None:
-        self.base, self.explained = base, 1.0 - found.error / max(spread, 1e-12)
-        ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
-        self.weight, self.mean = (
-            [part.reshape(shape) for part, shape in zip(np.split(side, ends), shapes, strict=True)]
-            for side in (found.weight, found.mean)
-        )
-
-
-def taps_of(values: F64, t_ns: npt.NDArray[np.int64], usual: F64, memory: MemorySpec) -> F64:
-    """Values [T, ...] of a person -> with their past [T, ..., 1 + J], as engines.timed remembers it live."""
+def taps_of(
+    values: F64, t_ns: npt.NDArray[np.int64], usual: F64, memory: MemorySpec,
+    there: npt.NDArray[np.bool_] | None = None,
+) -> F64:  # fmt: skip
+    """Values [T, ...] of a person -> with their past [T, ..., 1 + J], as engines.timed remembers it live. there [T]:
+    where there is no value, it is as usual and its past is forgotten; None for everywhere."""
     start = start_of(memory, usual)
     past, found = start, np.empty((*values.shape, 1 + memory.size))
     for i, now in enumerate(values):
         elapsed_s = (t_ns[i] - t_ns[i - 1]) / 1e9 if i else 0.0
         if not 0 < elapsed_s <= FORGET_S:
             past, elapsed_s = start, 0.0
+        if there is not None and not there[i]:
+            past, now = start, usual
         found[i] = advance(memory, past, now, elapsed_s)
         past = found[i][..., 1:]
     return found
 
 
-def fit(sessions: Sequence[tuple[Sequence[F64], F64]], trust: Sequence[float]) -> Fitted:
-    """Of sessions: taps of each branch and labels, all known. trust: reliability of each concept of all branches.
-    Raises LabelError with too few."""
-    count = sum(len(label) for _, label in sessions)
-    if count < _LEAST_LABELS:
-        raise LabelError(f"{count} labelled pictures with all senses; {_LEAST_LABELS} are the least")
-    base = float(np.concatenate([label for _, label in sessions]).mean())
-    rows = [np.concatenate([each.reshape(len(label), -1) for each in taps], axis=1) for taps, label in sessions]
-    labels = [label - base for _, label in sessions]
-    if len(rows) == 1:
-        rows, labels = np.array_split(rows[0], _BLOCKS), np.array_split(labels[0], _BLOCKS)
-    spread = float(np.mean(np.concatenate(labels) ** 2))
-    shapes = [(taps.shape[1], taps.shape[2], taps.shape[3]) for taps in sessions[0][0]]
-    sizes = [values * past for count, values, past in shapes for _ in range(count)]
-    return Fitted(base, ridge(rows, labels, sizes, trust), shapes, spread)
-
-
 def refitted(
     parts: Sequence[Labelled], means: F64, trust: tuple[Sequence[float], Sequence[float]], memory: MemorySpec
 ) -> tuple[TimedSpec, str]:
-    """The heads as a manifest holds them, and a line for people. means: [K], of what concepts say to the score. trust:
-    reliabilities of what is seen and heard."""
+    """The head as a manifest holds it, and a line for people. means: [K], of what concepts say to the score. trust:
+    reliabilities of what is seen and heard. Raises LabelError with too few labels."""
+    count = sum(int(np.isfinite(part.label).sum()) for part in parts)
+    if count < _LEAST_LABELS:
+        raise LabelError(f"{count} labelled pictures; {_LEAST_LABELS} are the least")
     values = [np.stack([part.activation, part.share + means], axis=2) for part in parts]
-    heard = [part.heard for part in parts]
     usual = np.concatenate(values).mean(0)
-    everything = np.concatenate(heard)
-    hears = everything.shape[1] > 0 and bool(np.isfinite(everything).all(1).any())
-    usual_heard = np.nanmean(everything, axis=0) if hears else np.zeros(everything.shape[1])
-    seen_taps = [taps_of(x, part.t_ns, usual, memory) for x, part in zip(values, parts, strict=True)]
-    known = [~np.isnan(part.label) for part in parts]
-    alone = fit(
-        [((t[rows],), part.label[rows]) for t, part, rows in zip(seen_taps, parts, known, strict=True) if rows.any()],
-        trust[0],
-    )
-    said = f"from what is seen: {alone.explained:.0%} of the variance of labels that were left out"
-    both = None
+    sessions = [
+        Session((taps_of(x, part.t_ns, usual, memory),), part.label) for x, part in zip(values, parts, strict=True)
+    ]
+    everything = np.concatenate([part.heard for part in parts])
+    audible = np.isfinite(everything).all(1)
+    labelled = np.isfinite(np.concatenate([part.label for part in parts]))
+    hears = everything.shape[1] > 0 and bool((audible & labelled).any())
+    usual_heard = everything[audible].mean(0) if hears else np.zeros(0)
     if hears:
-        both_parts = []
-        for seen, sound, part, rows in zip(seen_taps, heard, parts, known, strict=True):
-            there = np.asarray(np.isfinite(sound).all(1), np.bool_)
-            use = rows & there
-            if not use.any():
-                continue
-            filled = np.where(there[:, None], sound, usual_heard)[..., None]
-            late = taps_of(filled, part.t_ns, usual_heard[:, None], memory)
-            both_parts.append(((seen[use], late[use]), part.label[use]))
-        both = fit(both_parts, [*trust[0], *trust[1]])
-        said += f"; seen and heard: {both.explained:.0%}"
-    spec = TimedSpec(
-        memory, tuple(map(tuple, usual.tolist())), tuple(usual_heard.tolist()) if hears else (),
-        _senses(alone), None if both is None else _senses(both),
-    )  # fmt: skip
-    return spec, said
+        sessions = [_with_sound(own, part, usual_heard, memory) for own, part in zip(sessions, parts, strict=True)]
+    head = fit(sessions if len(sessions) > 1 else _blocks(sessions[0]), trust if hears else trust[:1])
+    said = [
+        f"{share:.0%} {way}" for share, way in zip(head.explained, ("from what is seen", "with sound"), strict=False)
+    ]
+    told = f"foretells of the variance of labels that were left out: {', '.join(said)}"
+    return spec_of(head, memory, (usual, usual_heard)), told
 
 
-def _senses(head: Fitted) -> SensesSpec:
-    branches = [BranchSpec(_nested(w), _nested(m)) for w, m in zip(head.weight, head.mean, strict=True)]
-    return SensesSpec(head.base, *branches)
+def _with_sound(session: Session, part: Labelled, usual: F64, memory: MemorySpec) -> Session:
+    """The session with what was heard beside it; where nothing was, it is as usual."""
+    audible = np.asarray(np.isfinite(part.heard).all(1), np.bool_)
+    heard = taps_of(part.heard[..., None], part.t_ns, usual[:, None], memory, audible)
+    return Session((*session.taps, heard), session.label, audible)
 
 
-def _nested(values: F64) -> tuple[tuple[tuple[float, ...], ...], ...]:
-    return tuple(tuple(tuple(row) for row in part) for part in values.tolist())
+def _blocks(session: Session) -> list[Session]:
+    """A single session in stretches of time, of which one after another can be left out."""
+    known = np.flatnonzero(np.isfinite(session.label))
+    return [
+        Session(
+            tuple(taps[part] for taps in session.taps), session.label[part],
+            None if session.audible is None else session.audible[part],
+        )
+        for part in np.array_split(known, _BLOCKS)
+    ]  # fmt: skip
 
 
 @app.command(help=HELP)

@@ -33,12 +33,13 @@ _STEPS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Ridge:
-    """weight, mean: [D]. An answer is (x - mean) . weight. error: mean square on what was left out, each fold by the
-    weights of the others."""
+    """weight, mean: [D]. An answer is (x - mean) . weight. left_out: answers [N] of each fold by the weights of the
+    others. error: their mean square off the labels."""
 
     weight: F64
     mean: F64
     strength: float
+    left_out: tuple[F64, ...]
     error: float
 
 
@@ -65,19 +66,25 @@ def ridge(rows: Sequence[F64], labels: Sequence[F64], sizes: Sequence[int], trus
     penalty = doubt
     for _ in range(_STEPS):
         columns = penalty[own] * len(everything)
-        errors = np.array([[_left_out(fold, gram, side, s * columns) for fold in folds] for s in STRENGTHS])
+        errors = np.array([[_error(fold, gram, side, s * columns) for fold in folds] for s in STRENGTHS])
         strength = _simplest(errors)
-        weight = np.linalg.solve(gram + STRENGTHS[strength] * np.diag(columns), side)
+        chosen = STRENGTHS[strength] * columns
+        weight = np.linalg.solve(gram + np.diag(chosen), side)
         spread = _spread(weight, gram, own, len(sizes))
         penalty = doubt / (spread / max(spread.max(), 1e-12) + EPSILON)
     error = float(errors[strength].sum() / max(len(everything), 1))
-    return Ridge(weight / scale, mean, STRENGTHS[strength], error)
+    left_out = tuple(_left_out(fold, gram, side, chosen) for fold in folds)
+    return Ridge(weight / scale, mean, STRENGTHS[strength], left_out, error)
 
 
-def _left_out(fold: _Fold, gram: F64, side: F64, penalty: F64) -> float:
-    """Sum of squared errors of a fold by the weights of the others."""
-    weight = np.linalg.solve(gram - fold.gram + np.diag(penalty), side - fold.side)
-    return float(((fold.y - fold.x @ weight) ** 2).sum())
+def _left_out(fold: _Fold, gram: F64, side: F64, penalty: F64) -> F64:
+    """Answers of a fold by the weights of the others."""
+    return np.asarray(fold.x @ np.linalg.solve(gram - fold.gram + np.diag(penalty), side - fold.side))
+
+
+def _error(fold: _Fold, gram: F64, side: F64, penalty: F64) -> float:
+    """The sum of its squares off the labels."""
+    return float(((fold.y - _left_out(fold, gram, side, penalty)) ** 2).sum())
 
 
 def _simplest(errors: F64) -> int:

@@ -86,38 +86,29 @@ class BranchSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return shapes.pop()
 
 
-class SensesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A head for one set of senses. heard: None for the one that only sees."""
-
-    base: float
-    seen: BranchSpec
-    heard: BranchSpec | None = None
-
-
 class TimedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A score from the past of what is seen and heard; see engines.timed.
 
     usual_seen [K][m], usual_heard [V]: what the past was before the start; m says how many values of a concept count
     (engines.timed.seen_of), its activation first.
-    seen: the head without sound; both: with it, None if it was not fitted.
+    seen, heard: one head for all senses; heard is None for one that only sees.
     reading: takes the place of the activations, whose number it has; then m is 1. None: they count as they are.
     """
 
     memory: MemorySpec
     usual_seen: tuple[tuple[float, ...], ...]
     usual_heard: tuple[float, ...]
-    seen: SensesSpec
-    both: SensesSpec | None = None
+    base: float
+    seen: BranchSpec
+    heard: BranchSpec | None = None
     reading: ReadingSpec | None = None
 
     def __post_init__(self) -> None:
         taps = 1 + self.memory.size
         wanted = len(self.usual_seen), len(self.usual_seen[0]) if self.usual_seen else 0, taps
-        heads = [self.seen] if self.both is None else [self.seen, self.both]
-        if any(head.seen.shape != wanted for head in heads):
-            raise ValueError(f"timed: every head needs weights of {wanted} for what is seen")
-        heard = None if self.both is None or self.both.heard is None else self.both.heard.shape
-        if self.both is not None and heard != (len(self.usual_heard), 1, taps):
-            raise ValueError(f"timed.both: needs weights for the {len(self.usual_heard)} concepts that are heard")
+        if self.seen.shape != wanted:
+            raise ValueError(f"timed.seen: needs weights of {wanted}")
+        if self.heard is not None and self.heard.shape != (len(self.usual_heard), 1, taps):
+            raise ValueError(f"timed.heard: needs weights for the {len(self.usual_heard)} concepts that are heard")
         if self.reading is not None and (len(self.reading.bias), 1) != wanted[:2]:
-            raise ValueError("timed.reading: needs as many concepts as the heads, of one value each")
+            raise ValueError("timed.reading: needs as many concepts as the head, of one value each")

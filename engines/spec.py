@@ -136,10 +136,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"timed.usual_seen: needs {len(self.concepts)} concepts with 1 to {most} values")
         if (
             self.timed is not None
-            and self.timed.both is not None
+            and self.timed.heard is not None
             and (self.hearing is None or self.hearing.concepts != len(self.timed.usual_heard))
         ):
-            raise ValueError("timed.both: what it hears is not what hearing names")
+            raise ValueError("timed.heard: what it hears is not what hearing names")
 
     @property
     def reliabilities(self) -> tuple[float, ...]:

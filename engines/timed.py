@@ -8,6 +8,9 @@ lie low at rest then owes less to it than a brow that has just been lowered.
 
     score = base + sum_k contribution_k,   contribution_k = sum_{i,j} weight_kij (x_kij - mean_kij)
 
+One head sums over all senses. What is not heard contributes 0, and what is seen contributes what it always does: the
+head is fitted with its senses left out now and then (calibration.head).
+
 The whole state of a person is the taps themselves; `advance` takes it and returns it.
 """
 
@@ -19,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.concept import ConceptReadout
-from engines.fusion import BranchSpec, MemorySpec, ReadingSpec, SensesSpec, TimedSpec
+from engines.fusion import BranchSpec, MemorySpec, ReadingSpec, TimedSpec
 
 F64 = npt.NDArray[np.float64]
 FORGET_S = 1.0
@@ -87,7 +90,8 @@ class TimedHead:
         usual = np.asarray(spec.usual_seen, np.float64), np.asarray(spec.usual_heard, np.float64)
         self._start = start_of(spec.memory, usual[0]), start_of(spec.memory, usual[1])
         self._reading = _read_as_they_are if spec.reading is None else _Reading(spec.reading)
-        self._alone, self._both = _Senses(spec.seen), _Senses(spec.both) if spec.both else None
+        self._base, self._seen = spec.base, _branch(spec.seen)
+        self._heard = None if spec.heard is None else _branch(spec.heard)
 
     def score(self, seen: F64, heard: F64 | None, t_ns: int, before: Past | None) -> tuple[Shares, Past]:
         """Values of a face (`seen_of`, of which the first m count), and activations [V] of a voice (None: there is no
@@ -101,10 +105,12 @@ class TimedHead:
         elapsed_s = (t_ns - before.t_ns) / 1e9
         read = self._reading(seen[:, : before.seen.shape[1]])
         seen_taps = advance(self._memory, before.seen, read, elapsed_s)
-        if heard is None or self._both is None:
-            return self._alone.shares(seen_taps, None), Past(t_ns, seen_taps[..., 1:], self._start[1])
+        found = _contributions(self._seen, seen_taps)
+        if heard is None or self._heard is None:
+            return Shares(self._base, found, None), Past(t_ns, seen_taps[..., 1:], self._start[1])
         heard_taps = advance(self._memory, before.heard, heard, elapsed_s)
-        return self._both.shares(seen_taps, heard_taps), Past(t_ns, seen_taps[..., 1:], heard_taps[..., 1:])
+        shares = Shares(self._base, found, _contributions(self._heard, heard_taps[:, None]))
+        return shares, Past(t_ns, seen_taps[..., 1:], heard_taps[..., 1:])
 
 
 def _read_as_they_are(values: F64) -> F64:
@@ -121,20 +127,10 @@ class _Reading:
         return np.asarray(self._weight @ values + self._bias)
 
 
-class _Senses:
-    """The weights of one set of senses as arrays."""
-
-    def __init__(self, spec: SensesSpec) -> None:
-        self._base = spec.base
-        self._seen, self._heard = _branch(spec.seen), _branch(spec.heard) if spec.heard else None
-
-    def shares(self, seen: F64, heard: F64 | None) -> Shares:
-        weight, mean = self._seen
-        found = np.einsum("kij,kij->k", weight, seen - mean)
-        if heard is None or self._heard is None:
-            return Shares(self._base, found, None)
-        weight, mean = self._heard
-        return Shares(self._base, found, np.einsum("kij,kij->k", weight, heard[:, None] - mean))
+def _contributions(branch: tuple[F64, F64], taps: F64) -> F64:
+    """[K], of taps [K, m, 1 + J]."""
+    weight, mean = branch
+    return np.asarray(np.einsum("kij,kij->k", weight, taps - mean))
 
 
 def _branch(spec: BranchSpec) -> tuple[F64, F64]:

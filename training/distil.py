@@ -59,11 +59,11 @@ def opened(text: str) -> Teacher:
     return Teacher(load_engine("onnxruntime", file, "fp32", 2, sample), crop, weight)
 
 
-def voted(path: Path) -> Samples:
-    """Prepared crops with votes. Raises DataError if there are none."""
+def voted(path: Path, fill: bool) -> Samples:
+    """Prepared crops. Raises DataError if they have no votes and none are to be filled in."""
     samples = load(path)
-    if np.isnan(samples.votes).all():
-        raise DataError(f"{path} has no expression votes to soften")
+    if np.isnan(samples.votes).all() and not fill:
+        raise DataError(f"{path} has no expression votes to soften; --fill takes the teachers' answers for votes")
     return samples
 
 
@@ -87,9 +87,11 @@ def answers(teachers: list[Teacher], crops: npt.NDArray[np.uint8]) -> F32:
     return found
 
 
-def softened(samples: Samples, said: F32, share: float) -> Samples:
-    """The samples with votes that are `share` the teachers'; pictures without votes stay without."""
-    return replace(samples, votes=(np.float32(1 - share) * samples.votes + np.float32(share) * said).astype(np.float32))
+def softened(samples: Samples, said: F32, share: float, fill: bool = False) -> Samples:
+    """The samples with votes that are `share` the teachers'. Pictures without votes stay without, unless they are to be
+    filled in: then the answers are their votes (self-training)."""
+    votes = (np.float32(1 - share) * samples.votes + np.float32(share) * said).astype(np.float32)
+    return replace(samples, votes=np.where(np.isnan(votes), said, votes) if fill else votes)
 
 
 def main(
@@ -97,11 +99,12 @@ def main(
     teacher: Annotated[list[str], typer.Option(help="FOLDER=WEIGHT of an exported model; may be given again")],
     out: Annotated[Path, typer.Option(help="the same crops with the new votes")],
     share: Annotated[float, typer.Option(min=0.0, max=1.0, help="part of a vote that is the teachers'")] = 0.4,
+    fill: Annotated[bool, typer.Option("--fill", help="also give votes to pictures that have none")] = False,
 ) -> None:
     """Mix the votes of prepared crops with the answers of trained models."""
     try:
-        teachers, samples = [opened(text) for text in teacher], voted(crops)
-        save(out, softened(samples, answers(teachers, samples.crops), share))
+        teachers, samples = [opened(text) for text in teacher], voted(crops, fill)
+        save(out, softened(samples, answers(teachers, samples.crops), share, fill))
     except (DataError, ManifestError, EngineError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from training.agcm.backbones import BACKBONES
+from training.data.augment import Augment
 
 
 class ExperimentError(ValueError):
@@ -75,6 +76,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """name: run folder under runs/. system: what is trained. crop_px: side of the crop that the exported model reads.
     backbone: kind and first weights, or init: a run's weights to go on from.
     scale_from: teacher file whose quantiles scale every teacher. expression, concept, map, score: loss weights.
+    augment: how training pictures are varied.
     learning_rate: peak of one cosine with warm-up. head_rate: how many times faster what is above the backbone learns.
     ema: decay of the averaged weights, which are what is exported.
     attention: loss weight of aucam's map. evidence: of agcm's concepts with their maps hidden. freeze_backbone: train
@@ -90,6 +92,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scale_from: str
     backbone: BackboneSpec = BackboneSpec()
     init: str = ""
+    augment: Augment = Augment()
     seed: int = 1
     embedding: int = 16
     deep_channels: int = 96

@@ -86,19 +86,33 @@ def score_weights(score: np.ndarray) -> np.ndarray:
     return weights
 
 
-def make_batch(samples: Samples, rows: np.ndarray, side_px: int, rng: np.random.Generator,
-               weights: np.ndarray) -> tuple[Tensor, Targets]:  # fmt: skip
+def make_batch(samples: Samples, rows: np.ndarray, side_px: int, rng: np.random.Generator, weights: np.ndarray,
+               how: Augment) -> tuple[Tensor, Targets]:  # fmt: skip
     """Augmented crops [B, 1, S, S] and their targets."""
-    views = [vary(samples.crops[row], MARGIN_PX, side_px, Augment(), rng) for row in rows]
+    views = [vary(samples.crops[row], MARGIN_PX, side_px, how, rng) for row in rows]
     mirrored = np.array([flag for _, flag in views])[:, None]
     concepts, trust = samples.concepts[rows], samples.weights[rows]
     order = np.array(MIRRORED)
     concepts, trust = (np.where(mirrored, part[:, order], part) for part in (concepts, trust))
-    arrays = (samples.votes[rows], concepts, trust, samples.score[rows], weights[rows])
     crops = to_tensor(np.stack([view for view, _ in views]), CROP)
+    fed = [crops, samples.votes[rows], concepts, trust, samples.score[rows], weights[rows]]
+    if how.mixup:
+        fed = mixed(fed, how.mixup, rng)
     # One plane is contiguous in either order; saying which one keeps the first layers on their fast path.
-    inputs = torch.from_numpy(crops).to(memory_format=torch.channels_last)
-    return inputs, Targets(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
+    inputs = torch.from_numpy(fed[0]).to(memory_format=torch.channels_last)
+    return inputs, Targets(*(torch.from_numpy(np.ascontiguousarray(a)) for a in fed[1:]))
+
+
+def mixed(batch: list[np.ndarray], alpha: float, rng: np.random.Generator) -> list[np.ndarray]:
+    """Every row of a batch with a smaller share of another row (mixup, Zhang et al. 2018). What is NaN in either stays
+    unknown."""
+    share = rng.beta(alpha, alpha, len(batch[0])).astype(np.float32)
+    share, other = np.maximum(share, 1 - share), rng.permutation(len(batch[0]))
+    found = []
+    for part in batch:
+        own = share.reshape(-1, *[1] * (part.ndim - 1))
+        found.append((own * part + (1 - own) * part[other]).astype(np.float32))
+    return found
 
 
 def rate(number: int, total: int) -> float:
@@ -163,12 +177,16 @@ def gather(experiment: Experiment) -> Material:
     return Material(samples, shares, score_weights(samples.score), places, valid)
 
 
-def epoch(material: Material, first: Step, seed: int, rank: int, world: int) -> Iterator[tuple[Step, Tensor, Targets]]:
+def epoch(
+    material: Material, first: Step, seed: int, rank: int, world: int, how: Augment
+) -> Iterator[tuple[Step, Tensor, Targets]]:
     """The rest of an epoch from `first` on: the part of every batch that process `rank` of `world` has."""
     for i, rows in enumerate(batches(material.samples, material.shares, first, seed)):
         if i < first.batch:
             continue
         step = replace(first, number=first.number + i - first.batch, batch=i)
         rng = np.random.default_rng((seed, step.number, rank) if rank else (seed, step.number))
-        crops, targets = make_batch(material.samples, rows[rank::world], step.phase.side_px, rng, material.importance)
+        crops, targets = make_batch(
+            material.samples, rows[rank::world], step.phase.side_px, rng, material.importance, how
+        )
         yield step, crops, targets

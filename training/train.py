@@ -80,7 +80,8 @@ def train(experiment: Experiment, folder: Path, hardware: Hardware = Hardware("c
         while run.number < len(steps):
             first, before, started = steps[run.number], run.number, perf_counter()
             run.stage(first.phase.train, begins=first.number == first.first)
-            for step, crops, targets in epoch(material, first, experiment.seed, fabric.global_rank, fabric.world_size):
+            fed = epoch(material, first, experiment.seed, fabric.global_rank, fabric.world_size, experiment.augment)
+            for step, crops, targets in fed:
                 terms = _update(run, crops, targets, material.places[step.phase.side_px], step)
                 if run.number % CHECKPOINT_STEPS == 0:
                     run.save()

@@ -18,6 +18,7 @@ from calibration.refit import taps_of
 from engines.fusion import MemorySpec
 from engines.spec import MODELS_DIR, load_model_file, load_voice_file
 from engines.timed import TimedHead
+from engines.voice import CONCEPTS as VOICES
 
 ROOT = Path(__file__).parents[2]
 MODEL = "agcm-av-live"
@@ -76,12 +77,12 @@ def test_causes_are_found_again_with_and_without_sound(tmp_path: Path, memory: t
     file = load_model_file("ours", tmp_path)
     timed = file.manifest.timed
     assert timed is not None
-    assert timed.both is not None and timed.both.heard is not None
+    assert timed.heard is not None
     names = [concept.name for concept in file.manifest.concepts]
-    slope = np.array(timed.both.seen.weight)[:, 0].sum(1)  # of activations, over the taps
+    slope = np.array(timed.seen.weight)[:, 0].sum(1)  # of activations, over the taps
     assert slope[names.index("AU12")] == pytest.approx(0.4, abs=0.05)
     assert np.abs(np.delete(slope, names.index("AU12"))).max() < 0.05
-    assert np.array(timed.both.heard.weight)[0, 0].sum() == pytest.approx(0.3, abs=0.05)
+    assert np.array(timed.heard.weight)[0, 0].sum() == pytest.approx(0.3, abs=0.05)
     head, rng = TimedHead(timed), np.random.default_rng(0)
     seen = rng.uniform(0, 1, (len(names), len(timed.usual_seen[0])))
     heard = rng.uniform(0, 1, len(timed.usual_heard))
@@ -89,7 +90,8 @@ def test_causes_are_found_again_with_and_without_sound(tmp_path: Path, memory: t
     alone, _ = head.score(seen, None, 0, None)
     assert both.heard is not None
     assert alone.heard is None
-    assert both.base == pytest.approx(alone.base)
+    assert both.base == alone.base
+    np.testing.assert_array_equal(both.seen, alone.seen)
 
 
 @needs_model
@@ -98,7 +100,7 @@ def test_a_session_without_sound_is_refitted_from_what_is_seen(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     timed = load_model_file("ours", tmp_path).manifest.timed
     assert timed is not None
-    assert timed.both is None
+    assert timed.heard is None
 
 
 @needs_model
@@ -134,6 +136,25 @@ def test_a_mistake_is_one_line(tmp_path: Path, change: str, says: str) -> None:
     assert not (tmp_path / "ours").exists()
 
 
+@needs_model
+def test_a_session_with_sound_for_a_while_counts_as_both(tmp_path: Path) -> None:
+    """One session, whose microphone is unplugged half-way: seen throughout, heard in the first half."""
+    argument = session(tmp_path, 6)
+    path = Path(argument.split("=")[0])
+    table = pa.parquet.read_table(path)
+    for i, name in enumerate(table.column_names):
+        if name.removesuffix("_activation") in VOICES:
+            values = [value if row < FRAMES // 2 else None for row, value in enumerate(table[name].to_pylist())]
+            table = table.set_column(i, name, pa.array(values, pa.float64()))
+    pa.parquet.write_table(table, path)
+    done = refit(argument, "--out", str(tmp_path / "ours"), "--taps", "1")
+    assert done.returncode == 0, done.stderr
+    assert "% from what is seen, " in done.stdout and "% with sound" in done.stdout
+    timed = load_model_file("ours", tmp_path).manifest.timed
+    assert timed is not None and timed.heard is not None
+    assert np.array(timed.heard.weight)[0, 0].sum() == pytest.approx(0.3, abs=0.1)
+
+
 def test_a_label_holds_until_the_next_and_an_empty_one_ends_it(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("t_s,engagement,note\n1,0.5,a\n2,,b\n3,1,c\n")
     t_s, label = read_labels(tmp_path / "labels.csv")
@@ -151,3 +172,12 @@ def test_the_past_is_as_it_is_remembered_live() -> None:
     assert taps[..., 0] == pytest.approx(values)
     assert taps[30, :, 1:] == pytest.approx(np.zeros((3, 3)))
     assert (taps[29, :, 1] > 0.2).all()
+
+
+def test_a_sound_that_stops_is_forgotten() -> None:
+    values = np.ones((20, 1))
+    values[10:15] = np.nan
+    t_ns = np.cumsum(np.full(20, 40_000_000))
+    taps = taps_of(values, t_ns, np.full(1, 0.2), MemorySpec(1, 0.5), np.isfinite(values[:, 0]))
+    assert taps[10:15] == pytest.approx(np.full((5, 1, 2), 0.2))
+    assert taps[9, 0, 1] > taps[15, 0, 1] > 0.2

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.fusion import BranchSpec, MemorySpec, ReadingSpec, SensesSpec, TimedSpec
+from engines.fusion import BranchSpec, MemorySpec, ReadingSpec, TimedSpec
 from engines.timed import Past, TimedHead, advance, start_of
 
 TAPS, CONCEPTS, VALUES, VOICES = 3, 2, 4, 2
@@ -26,10 +26,9 @@ def branch(rng: np.random.Generator, concepts: int, values: int) -> BranchSpec:
 
 def spec(*, hears: bool = True) -> TimedSpec:
     rng = np.random.default_rng(0)
-    alone = SensesSpec(0.4, branch(rng, CONCEPTS, VALUES))
-    both = SensesSpec(0.5, branch(rng, CONCEPTS, VALUES), branch(rng, VOICES, 1))
+    seen, heard = branch(rng, CONCEPTS, VALUES), branch(rng, VOICES, 1)
     usual = tuple(tuple(row) for row in rng.normal(0, 1, (CONCEPTS, VALUES)).tolist())
-    return TimedSpec(MEMORY, usual, (0.2, 0.3) if hears else (), alone, both if hears else None)
+    return TimedSpec(MEMORY, usual, (0.2, 0.3) if hears else (), 0.5, seen, heard if hears else None)
 
 
 @given(st.floats(0.001, 0.5), st.integers(1, 40))
@@ -76,17 +75,17 @@ def test_shares_add_up_to_weights_times_taps() -> None:
             advance(MEMORY, past, now, elapsed_s) for past, now in ((taps_seen, seen), (taps_heard, heard))
         )
         taps_seen, taps_heard = all_seen[..., 1:], all_heard[..., 1:]
-    both = spec().both
-    assert both is not None and both.heard is not None and shares.heard is not None
-    total = np.sum(np.array(both.seen.weight) * (all_seen - both.seen.mean))
-    total += np.sum(np.array(both.heard.weight)[:, 0] * (all_heard - np.array(both.heard.mean)[:, 0]))
+    heard_by = spec().heard
+    assert heard_by is not None and shares.heard is not None
+    total = np.sum(np.array(spec().seen.weight) * (all_seen - spec().seen.mean))
+    total += np.sum(np.array(heard_by.weight)[:, 0] * (all_heard - np.array(heard_by.mean)[:, 0]))
     assert shares.base == 0.5
     assert shares.seen.sum() + shares.heard.sum() == pytest.approx(total)
 
 
 def test_a_head_that_reads_concepts_its_own_way_scores_what_it_reads() -> None:
     rng = np.random.default_rng(2)
-    plain = TimedSpec(MEMORY, ((0.1,), (0.2,)), (), SensesSpec(0.4, branch(rng, CONCEPTS, 1)))
+    plain = TimedSpec(MEMORY, ((0.1,), (0.2,)), (), 0.4, branch(rng, CONCEPTS, 1))
     weight, bias = rng.normal(0, 1, (CONCEPTS, CONCEPTS)), rng.normal(0, 1, CONCEPTS)
     read = msgspec.structs.replace(plain, reading=ReadingSpec(tuple(map(tuple, weight.tolist())), tuple(bias.tolist())))
     before: list[Past | None] = [None, None]
@@ -99,19 +98,21 @@ def test_a_head_that_reads_concepts_its_own_way_scores_what_it_reads() -> None:
 
 
 def test_a_reading_of_another_size_is_refused() -> None:
-    one, alone = ReadingSpec(((1.0,),), (0.0,)), SensesSpec(0.4, branch(np.random.default_rng(0), CONCEPTS, 1))
-    with pytest.raises(ValueError, match="as many concepts as the heads, of one value each"):
-        TimedSpec(MEMORY, ((0.1,), (0.2,)), (), alone, None, one)
+    one, seen = ReadingSpec(((1.0,),), (0.0,)), branch(np.random.default_rng(0), CONCEPTS, 1)
+    with pytest.raises(ValueError, match="as many concepts as the head, of one value each"):
+        TimedSpec(MEMORY, ((0.1,), (0.2,)), (), 0.4, seen, None, one)
     with pytest.raises(ValueError, match="a bias and a weight for every activation"):
         ReadingSpec(((1.0,), (1.0,)), (0.0, 0.0))
 
 
-def test_without_sound_another_head_answers_and_nothing_is_heard() -> None:
+def test_without_sound_nothing_is_heard_and_what_is_seen_contributes_as_ever() -> None:
     head = TimedHead(spec())
     seen = np.ones((CONCEPTS, VALUES))
     _, before = head.score(seen, np.ones(VOICES), 0, None)
+    with_sound, _ = head.score(seen, np.ones(VOICES), FRAME_NS, before)
     shares, after = head.score(seen, None, FRAME_NS, before)
-    assert (shares.base, shares.heard) == (0.4, None)
+    assert (shares.base, shares.heard) == (with_sound.base, None)
+    np.testing.assert_array_equal(shares.seen, with_sound.seen)
     assert after.heard[:, 0] == pytest.approx([0.2, 0.3]), "what was heard before the gap is forgotten"
     assert TimedHead(spec(hears=False)).score(seen, np.ones(VOICES), 0, None)[0].heard is None
 
@@ -128,8 +129,8 @@ def test_a_gap_and_time_that_runs_back_begin_anew() -> None:
 @pytest.mark.parametrize(
     ("changed", "text"),
     [
-        ({"memory": MemorySpec(2, 0.5, 20.0)}, "every head needs weights"),
-        ({"memory": MemorySpec(TAPS, 0.5)}, "every head needs weights"),
+        ({"memory": MemorySpec(2, 0.5, 20.0)}, "timed.seen: needs weights"),
+        ({"memory": MemorySpec(TAPS, 0.5)}, "timed.seen: needs weights"),
         ({"usual_heard": (0.2,)}, "the 1 concepts that are heard"),
     ],
 )

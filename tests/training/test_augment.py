@@ -104,3 +104,9 @@ def test_a_smaller_centre_is_the_mean_of_its_pixels(side: int) -> None:
     block = INNER // side
     means = centre(noise(), MARGIN, INNER).reshape(side, block, side, block).mean((1, 3))
     np.testing.assert_allclose(centre(noise(), MARGIN, side), means, atol=0.51)
+
+
+@pytest.mark.parametrize("how", [{"rotate_deg": -1.0}, {"hide_share": 1.5}, {"mixup": -0.1}])
+def test_ranges_of_nonsense_are_refused(how: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="nothing is below 0, and shares are at most 1"):
+        Augment(**how)

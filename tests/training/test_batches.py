@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tests.training.material import learnable
 from training import feed
 from training.concepts import INDEX, MIRRORED
+from training.data.augment import Augment
 from training.data.samples import blank
 from training.experiment import Phase
 
@@ -33,7 +34,7 @@ def test_a_mirrored_picture_has_mirrored_labels(seed: int) -> None:
     trust[:, INDEX["head_left"]] = np.where(np.arange(8) % 2, 0.25, 1.0)
     samples = replace(samples, weights=trust)
     rng = np.random.default_rng(seed)
-    crops, targets = feed.make_batch(samples, np.arange(8), 64, rng, np.ones(8, np.float32))
+    crops, targets = feed.make_batch(samples, np.arange(8), 64, rng, np.ones(8, np.float32), Augment())
     # What hides a part of the picture covers fewer than half of the rows.
     lit_right = (crops[:, 0, :, 40:].mean(2) - crops[:, 0, :, :24].mean(2)).median(1).values > 0
     left, right = INDEX["head_left"], INDEX["head_right"]
@@ -44,6 +45,21 @@ def test_a_mirrored_picture_has_mirrored_labels(seed: int) -> None:
     np.testing.assert_array_equal(targets.concept_weights, expected)
     np.testing.assert_array_equal(targets.votes, samples.votes)
     assert crops.shape == (8, 1, 64, 64)
+
+
+def test_mixed_pictures_have_mixed_labels_and_what_is_unknown_of_one_stays_unknown() -> None:
+    rng = np.random.default_rng(0)
+    pictures, votes = rng.random((6, 1, 2, 2)), np.eye(6)
+    votes[2] = np.nan
+    mixed, labels = feed.mixed([pictures, votes], 0.4, rng)
+    assert mixed.dtype == labels.dtype == np.float32
+    own = np.diagonal(labels)
+    known = ~np.isnan(labels).any(1)
+    assert not known[2] and 4 <= known.sum() <= 5
+    assert (own[known] >= 0.5).all(), "the first picture has the larger share"
+    assert labels[known].sum(1) == pytest.approx(1.0)
+    for row in np.flatnonzero(known):
+        np.testing.assert_allclose(mixed[row], np.tensordot(labels[row], pictures, 1), atol=1e-6)
 
 
 @few

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -13,9 +12,11 @@ from engines.preprocess import Luma
 U8 = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
-class Augment:
-    """Ranges of the random changes, meant for crops of 112 px (they scale with the side)."""
+class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Ranges of the random changes, meant for crops of 112 px (they scale with the side).
+
+    mixup: alpha of Beta(alpha, alpha), from which the share of a second picture is drawn (Zhang et al. 2018); 0: none.
+    """
 
     rotate_deg: float = 10.0
     scale: float = 0.10
@@ -25,6 +26,11 @@ class Augment:
     gamma: float = 0.3
     blur_share: float = 0.15
     hide_share: float = 0.25
+    mixup: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(msgspec.structs.astuple(self)) < 0 or max(self.blur_share, self.hide_share) > 1:
+            raise ValueError("augment: nothing is below 0, and shares are at most 1")
 
 
 def centre(stored: Luma, margin_px: int, side_px: int) -> Luma:

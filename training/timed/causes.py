@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata, spearmanr
 
+from calibration.head import Head, Session
 from engines.voice import CONCEPTS as HEARD
 from training.concepts import NAMES
 from training.metrics import pearson
-from training.timed.head import Session, TimedHead
 from training.timed.plots import Sizes
 
 F64 = npt.NDArray[np.float64]
@@ -42,7 +42,7 @@ class Recovery(msgspec.Struct, frozen=True):
     wrong_signs: tuple[str, ...]
 
 
-def recovery_of(head: TimedHead, valid: Sequence[Session], files: Sequence[Path]) -> Recovery | None:
+def recovery_of(head: Head, valid: Sequence[Session], files: Sequence[Path]) -> Recovery | None:
     """Of a head that sees and hears; None where nobody knows the truth."""
     causes = causes_of(head, valid, files)
     if not causes:
@@ -52,7 +52,7 @@ def recovery_of(head: TimedHead, valid: Sequence[Session], files: Sequence[Path]
     return Recovery(causes, ranked(sizes[sizes[:, 0] > 0]), ranked(sizes), rank_ceiling(sizes), wrong)
 
 
-def causes_of(head: TimedHead, valid: Sequence[Session], files: Sequence[Path]) -> tuple[Cause, ...]:
+def causes_of(head: Head, valid: Sequence[Session], files: Sequence[Path]) -> tuple[Cause, ...]:
     """True (truth.npz of each session) against found contributions, of every concept; () where nobody knows the
     truth."""
     if not all(file.is_file() for file in files):

@@ -1,13 +1,13 @@
 """NoXi / MultiMediate end to end: `python -m training.timed.noxi FOLDER --out DIR`.
 
 FOLDER is NoXi's official layout (or what training.synthetic.noxi simulates in it). Every participant is seen and heard
-once; timed heads are then fitted on the training sessions from what is seen (V), heard (A) and both (V+A), and measured
-on the validation sessions by the challenge's figure: one CCC over all frames of all sessions and roles together, with
-variances of the population. CCC per session is a diagnostic. One head for everything, trained with modality dropout,
-stands beside the heads for each set of senses. Where the corpus has labels of concepts (NoXi's OpenFace 2 streams,
-the truth of simulated sessions) the heads read concepts as these labels name them (training.timed.reading). A GRU and a
-TCN on the same streams say what it costs that the head is linear. Predictions are written one value a line, as the
-challenge takes them.
+once. One timed head is then fitted on the training sessions, with the sound left out now and then (calibration.head),
+and measured on the validation sessions from what is seen (V) and from both (V+A) by the challenge's figure: one CCC
+over all frames of all sessions and roles together, with variances of the population. CCC per session is a diagnostic.
+Heads that are fitted to one sense alone, and one whose pictures come first, stand beside it. Where the corpus has
+labels of concepts (NoXi's OpenFace 2 streams, the truth of simulated sessions) heads read concepts as these labels name
+them (training.timed.reading). A GRU and a TCN on the same streams say what it costs that the head is linear.
+Predictions are written one value a line, as the challenge takes them.
 
 Where `truth.npz` files are beside the videos (simulation), what the head says a concept contributed is compared with
 what it did contribute.
@@ -16,8 +16,6 @@ what it did contribute.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -29,35 +27,41 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from calibration.joined import JoinError, joined, write
+from calibration.head import Head, Session, fit, row, rows, spec_of
+from calibration.joined import JoinError, joined, learnt_hearing, write
+from calibration.labelled import LabelError
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.base import Engine, EngineError
-from engines.fusion import MemorySpec, TimedSpec
+from engines.fusion import ReadingSpec, TimedSpec
 from engines.spec import ManifestError, load_model_file, model_at
 from training.concepts import NAMES
-from training.data.noxi import LABEL_HZ, Person, people, read_track
+from training.data.noxi import LABEL_HZ
 from training.data.pictures import DataError
 from training.data.writing import replaced
 from training.evaluate import parts_of
 from training.metrics import ccc
-from training.timed.causes import Recovery, recovery_of, shown_by, sizes_of
-from training.timed.export import hearing_spec, timed_spec
-from training.timed.head import Session, fit
-from training.timed.memory import run as remember
+from training.timed.causes import Recovery, recovery_of, sizes_of
+from training.timed.participants import (
+    MEMORY,
+    Participant,
+    columns,
+    first,
+    read_by,
+    reading_of,
+    sessions,
+    streams_of,
+    stride,
+    told_faces,
+    usual_of,
+)  # fmt: skip
 from training.timed.plots import draw
-from training.timed.reading import Reading, labels_of
-from training.timed.reading import fit as fit_reading
 from training.timed.rivals import RIVALS, fitted
-from training.timed.streams import Eyes, Streams, hear, load, save, see
+from training.timed.streams import Eyes
 
 F64 = npt.NDArray[np.float64]
 Trust = tuple[Sequence[float], Sequence[float]]
 WAYS: Mapping[str, tuple[int, ...]] = {"V": (0,), "A": (1,), "V+A": (0, 1)}
-MEMORY = MemorySpec(taps=5, constant_s=0.5, habit_s=20.0)
-MOST_ROWS = 250_000
-"""Frames that heads are fitted to; of more, evenly many are left out. NoXi has millions, and neighbours are alike."""
 _RIVAL_STEPS = 600
-_THREADS = 2
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -70,9 +74,9 @@ class Figures(msgspec.Struct, frozen=True):
 
 class Outcome(msgspec.Struct, frozen=True):
     """read: concepts as the corpus' labels name them were fitted on the training sessions. simulated: the sessions were
-    made by training.synthetic.noxi. Only then is known what was found again: by the head that sees and hears, by one
-    that takes activations as the network gives them, and by one that is told the concepts of faces as they were shown,
-    so that what is lost between them is lost in seeing."""
+    made by training.synthetic.noxi. Only then is known what was found again: by the head; by heads that take
+    activations as the network gives them, and beside them what concepts say to the shipped score; and by one that is
+    told the concepts of faces as they were shown, so that what is lost between them is lost in seeing."""
 
     model: str
     simulated: bool
@@ -81,70 +85,8 @@ class Outcome(msgspec.Struct, frozen=True):
     figures: tuple[Figures, ...]
     found: Recovery | None = None
     found_unread: Recovery | None = None
+    found_embedded: Recovery | None = None
     found_told: Recovery | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Participant:
-    """Somebody with what was seen and heard of them, and the labels of these frames [T]."""
-
-    person: Person
-    streams: Streams
-    label: F64
-
-
-def recorded(person: Person) -> Path:
-    """The file with a person's voice: NAME.audio.wav, or else the video's own sound."""
-    sound = person.file("audio.wav")
-    return sound if sound.is_file() else person.file("video.mp4")
-
-
-def streams_of(folder: Path, split: str, eyes: Eyes, voice: Engine, cache: Path) -> list[Participant]:
-    """Everybody in a split. What was seen and heard before is read from `cache`. Raises DataError naming a file."""
-
-    def look(person: Person) -> Participant:
-        label = read_track(person.file("engagement.annotation.csv")).astype(np.float64)
-        kept = cache / split / person.session / f"{person.role}.npz"
-        if not kept.is_file():
-            seen, faces = see(person.file("video.mp4"), eyes, LABEL_HZ)
-            save(kept, Streams(seen, faces, hear(recorded(person), voice, len(seen), LABEL_HZ)))
-        streams = load(kept)
-        count = min(len(label), len(streams.found))
-        cut = Streams(streams.seen[:count], streams.found[:count], streams.heard[:count])
-        return Participant(person, cut, label[:count])
-
-    listed = people(folder, split)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(track(pool.map(look, listed), description=f"NoXi {split}", total=len(listed)))
-
-
-def first(parts: Sequence[Participant], values: int) -> list[Participant]:
-    """The same with the first values of what is seen of a concept: its activation, what it says to the score, ..."""
-    return [replace(each, streams=replace(each.streams, seen=each.streams.seen[:, :, :values])) for each in parts]
-
-
-def stride(parts: Sequence[Participant]) -> int:
-    """Of how many frames one is enough to learn from."""
-    return -(-sum(len(part.label) for part in parts) // MOST_ROWS)
-
-
-def sessions(parts: Sequence[Participant], usual: tuple[F64, F64], every: int = 1) -> list[Session]:
-    """Taps of everybody, of one frame in `every`; before its start a session was as usual."""
-    found = []
-    for part in parts:
-        taps = []
-        for values, mean in zip((part.streams.seen, part.streams.heard[..., None]), usual, strict=True):
-            flat = remember(MEMORY, LABEL_HZ, values.reshape(len(values), -1), mean.ravel())
-            taps.append(flat[::every].reshape(-1, *values.shape[1:], flat.shape[-1]))
-        found.append(Session(tuple(taps), part.label[::every]))
-    return found
-
-
-def usual_of(parts: Sequence[Participant]) -> tuple[F64, F64]:
-    """Means of what is seen [K, 1 + O] and heard [V, 1]."""
-    seen = np.concatenate([part.streams.seen for part in parts]).mean(0)
-    heard = np.concatenate([part.streams.heard for part in parts]).mean(0)
-    return seen, heard[:, None]
 
 
 def judged(way: str, answers: Sequence[F64], labels: Sequence[F64]) -> Figures:
@@ -161,114 +103,89 @@ def only(parts: Sequence[Session], rows: tuple[int, ...]) -> list[Session]:
     return [Session(tuple(each.taps[i] for i in rows), each.label) for each in parts]
 
 
-def deaf(parts: Sequence[Session], usual: F64) -> list[Session]:
-    """The sessions with nothing to hear: taps [V, 1, 1 + J] as they are on average instead."""
-    return [Session((each.taps[0], np.broadcast_to(usual, each.taps[1].shape)), each.label) for each in parts]
-
-
-def dropped(parts: Sequence[Session], usual: F64) -> list[Session]:
-    """Modality dropout: every session once with its sound and once without."""
-    return [
-        Session(
-            tuple(np.concatenate(pair) for pair in zip(one.taps, other.taps, strict=True)),
-            np.concatenate([one.label, other.label]),
-        )
-        for one, other in zip(parts, deaf(parts, usual), strict=True)
-    ]
-
-
-def reading_of(parts: Sequence[Participant], trust: Sequence[float]) -> Reading | None:
-    """Fitted to the labels of concepts; None where somebody has none. Raises DataError naming a file."""
-    labels = [labels_of(part.person, len(part.label)) for part in parts]
-    known = [each for each in labels if each is not None]
-    if len(known) < len(parts):
-        return None
-    every = stride(parts)
-    seen = [each.streams.seen[::every, :, 0] for each in parts]
-    return fit_reading(seen, [each[::every] for each in known], trust)
-
-
-def read_by(own: Reading, parts: Sequence[Participant]) -> list[Participant]:
-    """The same with readings instead of activations."""
-    return [
-        replace(each, streams=replace(each.streams, seen=own.of(each.streams.seen[:, :, 0])[..., None]))
-        for each in parts
-    ]
-
-
-def told_faces(part: Participant) -> Participant:
-    """Somebody simulated, with the concepts that their face truly showed."""
-    shown = shown_by(part.person.file("truth.npz"), len(part.label))[..., None]
-    return replace(part, streams=replace(part.streams, seen=shown))
-
-
-def columns(part: Participant, rows: tuple[int, ...]) -> F64:
-    """What a rival reads of somebody [T, D]."""
-    sides = (part.streams.seen.reshape(len(part.label), -1), part.streams.heard)
-    return np.concatenate([sides[i] for i in rows], axis=1)
+def pictures_first(learnt: Sequence[Session], trust: Trust) -> Head:
+    """What is seen is fitted alone and stays; what is heard is fitted to what is left."""
+    seen = fit(only(learnt, (0,)), trust[:1])
+    left = [Session((each.taps[1],), each.label - seen.score(each.taps[:1])) for each in learnt]
+    heard = fit(left, trust[1:])
+    return Head(seen.base + heard.base, (*seen.branches, *heard.branches), ())
 
 
 def run(
     folder: Path, eyes: Eyes, voice: Engine, out: Path, *, values: int = 1, seed: int = 1, plot: Path | None = None
 ) -> tuple[Outcome, TimedSpec]:
-    """Fit, measure, and write the predictions of the head that sees and hears; and the heads. Raises DataError."""
+    """Fit, measure, and write the predictions of the head that sees and hears; and the head. Raises DataError,
+    LabelError."""
     cache = out / "streams" / f"{eyes.model.manifest.identity}-{voice.manifest.identity}"
-    train, valid = (first(streams_of(folder, split, eyes, voice, cache), values) for split in ("train", "valid"))
+    whole = [streams_of(folder, split, eyes, voice, cache) for split in ("train", "valid")]
+    train, valid = (first(parts, values) for parts in whole)
     trust = eyes.model.manifest.reliabilities, voice.manifest.reliabilities
     files = [each.person.file("truth.npz") for each in valid]
     figures: list[Figures] = []
-    found_unread = None
+    found_unread = found_embedded = None
     own = reading_of(train, trust[0]) if values == 1 else None
     if own is not None:
-        figure, found_unread = taught("V+A, linear, activations as they are", (train, valid), trust, files)
-        figures.append(figure)
+        found_unread = taught("V+A, linear, activations as they are", (train, valid), trust, files, figures)
+        embedded = [first(parts, 2) for parts in whole]
+        way = "V+A, linear, and what they say to the shipped score"
+        found_embedded = taught(way, (embedded[0], embedded[1]), trust, files, figures)
         train, valid, trust = read_by(own, train), read_by(own, valid), (own.trust, trust[1])
     usual = usual_of(train)
     learnt, held = sessions(train, usual, stride(train)), sessions(valid, usual)
     labels = [each.label for each in held]
-    heads, drawn_by = {}, {}
-    for way, rows in WAYS.items():
-        heads[way] = fit(only(learnt, rows), [trust[i] for i in rows])
-        answers = [heads[way].score(each.taps) for each in only(held, rows)]
-        figures.append(judged(f"{way}, linear", answers, labels))
-        drawn_by[way] = answers[0]
-    predict(out, valid, answers)
-    mean = np.concatenate([each.taps[1] for each in learnt]).mean(0)
-    one = fit(dropped(learnt, mean), trust)
-    for way, parts in (("V", deaf(held, mean)), ("V+A", held)):
-        figures.append(judged(f"{way}, one linear head, dropout", [one.score(each.taps) for each in parts], labels))
+    head = fit(learnt, trust)
+    answers = {
+        "V": [head.score(each.taps[:1]) for each in held],
+        "A": _alone(learnt, held, trust, 1),
+        "V+A": [head.score(each.taps) for each in held],
+    }
+    figures += [judged(f"{way}, linear", said, labels) for way, said in answers.items()]
+    predict(out, valid, answers["V+A"])
+    figures.append(judged("V, linear, never heard", _alone(learnt, held, trust, 0), labels))
+    late = pictures_first(learnt, trust)
+    figures.append(judged("V+A, linear, pictures first", [late.score(each.taps) for each in held], labels))
     for name in RIVALS:
-        for way, rows in track(WAYS.items(), description=name):
+        for way, rows_of in track(WAYS.items(), description=name):
             rival = fitted(
-                name, [columns(each, rows) for each in train], [each.label for each in train], _RIVAL_STEPS, seed
+                name, [columns(each, rows_of) for each in train], [each.label for each in train], _RIVAL_STEPS, seed
             )
-            figures.append(judged(f"{way}, {name}", [rival(columns(each, rows)) for each in valid], labels))
-    found, found_told = recovery_of(heads["V+A"], held, files), None
+            figures.append(judged(f"{way}, {name}", [rival(columns(each, rows_of)) for each in valid], labels))
+    found, found_told = recovery_of(head, held, files), None
     if found is not None:
         told = [told_faces(part) for part in train], [told_faces(part) for part in valid]
-        figure, found_told = taught("V+A, linear, told what faces show", told, ([1.0] * len(NAMES), trust[1]), files)
-        figures.append(figure)
+        certain = [1.0] * len(NAMES), trust[1]
+        found_told = taught("V+A, linear, told what faces show", told, certain, files, figures)
     count = sum(len(label) for label in labels)
     outcome = Outcome(
         eyes.model.manifest.identity, found is not None, own is not None, count, tuple(figures), found,
-        found_unread, found_told,
+        found_unread, found_embedded, found_told,
     )  # fmt: skip
     if plot is not None:
         person = valid[0].person
         drawn = f"session {person.session}, {person.role}" + (": SIMULATED" if found else "")
-        draw(plot, drawn, labels[0], drawn_by, LABEL_HZ, None if found is None else sizes_of(found.causes))
-    return outcome, timed_spec(MEMORY, usual, heads["V"], heads["V+A"], own)
+        of_one = {way: said[0] for way, said in answers.items()}
+        draw(plot, drawn, labels[0], of_one, LABEL_HZ, None if found is None else sizes_of(found.causes))
+    reading = None if own is None else ReadingSpec(rows(own.weight), row(own.bias))
+    return outcome, spec_of(head, MEMORY, (usual[0], usual[1][:, 0]), reading)
+
+
+def _alone(learnt: Sequence[Session], held: Sequence[Session], trust: Trust, branch: int) -> list[F64]:
+    """Answers of a head that has one branch alone."""
+    head = fit(only(learnt, (branch,)), [trust[branch]])
+    return [head.score(each.taps) for each in only(held, (branch,))]
 
 
 def taught(
-    way: str, sides: tuple[Sequence[Participant], Sequence[Participant]], trust: Trust, files: Sequence[Path]
-) -> tuple[Figures, Recovery | None]:
-    """A head that sees and hears, learnt from the first and measured on the second."""
+    way: str, sides: tuple[Sequence[Participant], Sequence[Participant]], trust: Trust, files: Sequence[Path],
+    figures: list[Figures],
+) -> Recovery | None:  # fmt: skip
+    """What a head finds again that sees and hears, learnt from the first and measured on the second; its figure is
+    added to the others."""
     usual = usual_of(sides[0])
     learnt, held = sessions(sides[0], usual, stride(sides[0])), sessions(sides[1], usual)
     head = fit(learnt, trust)
-    figures = judged(way, [head.score(each.taps) for each in held], [each.label for each in held])
-    return figures, recovery_of(head, held, files)
+    figures.append(judged(way, [head.score(each.taps) for each in held], [each.label for each in held]))
+    return recovery_of(head, held, files)
 
 
 def predict(out: Path, parts: Sequence[Participant], answers: Sequence[F64]) -> None:
@@ -292,6 +209,7 @@ def show(outcome: Outcome) -> None:
     recoveries = (
         (outcome.found, "concepts as the corpus names them" if outcome.read else "as seen and heard"),
         (outcome.found_unread, "activations as they are"),
+        (outcome.found_embedded, "activations and what they say to the shipped score"),
         (outcome.found_told, "told what faces show"),
     )
     for recovery, by in recoveries:
@@ -319,7 +237,7 @@ def main(
     model: Annotated[str, typer.Option(help="a folder under models/, or a path with a / in it")] = "agcm-live",
     voice: Annotated[str, typer.Option(help="the same, of a voice network")] = "agcm-voice",
     export: Annotated[
-        Path | None, typer.Option(metavar="models/NAME", help="also write the heads as a model that runs live")
+        Path | None, typer.Option(metavar="models/NAME", help="also write the head as a model that runs live")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="also draw one person and the contributions here")] = None,
     json: Annotated[Path | None, typer.Option(help="also write the figures here")] = None,
@@ -337,13 +255,13 @@ def main(
         ears = model_at(voice)
         outcome, timed = run(folder, eyes, OnnxRuntimeEngine(ears), out, values=values, seed=seed, plot=plot)
         if export is not None:
-            write(joined(file, export, hearing_spec(ears), timed), export)
+            write(joined(file, export, learnt_hearing(ears), timed), export)
             typer.echo(f"wrote {export}: run it with python run_live.py --model {export.name}")
         show(outcome)
         if json is not None:
             with replaced(json) as partial:
                 partial.write_bytes(msgspec.json.format(msgspec.json.encode(outcome), indent=1) + b"\n")
-    except (DataError, ManifestError, EngineError, JoinError) as error:
+    except (DataError, LabelError, ManifestError, EngineError, JoinError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
 
