@@ -21,6 +21,7 @@ from pipeline.account import Account
 from pipeline.bus import Publisher, Received, Subscriber, WorkerError, wait_for_any
 from pipeline.clock import NS_PER_S, StopFlag, WallClock, now_ns
 from pipeline.config import FaceConfig, Link, LiveConfig
+from pipeline.held import Held
 from pipeline.messages import Drops, EngagementFrame, FramePacket, StreamEnd
 from pipeline.networks import Networks, load
 from pipeline.readout import (
@@ -149,6 +150,7 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
         sync = sync_of(cfg.calibration)
         one_file = microphone_of(cfg.capture) == "file"
         sound = Sound(audio, networks.voice, in_file_time=one_file, waits=at_full_speed, lag_ns=sync.lag_ns)
+        held = Held(sync.lag_ns if cfg.calibration.wait and audio is not None and not one_file else 0)
         analyzer = Analyzer(cfg, networks, sync.identity)
         for notice in filter(None, (*networks.notices, sync.text)):
             reporter.event("notice", notice)
@@ -158,8 +160,12 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
             if at_full_speed:
                 received = video.receive(WAIT_MS)
             else:
-                wait_for_any((video, audio), WAIT_MS)
-                received = video.receive_latest("frame", 0)
+                wait_for_any((video, audio), 0 if held.more else WAIT_MS)
+                if newest := video.receive_latest("frame", 0):
+                    held.add(newest)
+                if held.waits:
+                    sound.drain()
+                received = held.next(sound.holds, now_ns())
             if received is not None and isinstance(received.message, FramePacket):
                 t_ns = frame_time_ns(received.message, at_full_speed)
                 heard_ns = frame_time_ns(received.message, one_file)

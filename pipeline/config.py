@@ -88,9 +88,11 @@ class ReadoutConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CalibrationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """sync: a file of calibration.sync, the lag between picture and sound; "" for none."""
+    """sync: a file of calibration.sync, the lag between picture and sound; "" for none. wait: live, where sound comes
+    later than its picture, results wait for it."""
 
     sync: str = ""
+    wait: bool = False
 
 
 class OutputConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -24,8 +24,8 @@ class Sound:
     """The sound of a session beside its frames; without a microphone there is never any.
 
     voice: hears it; None for a session that only measures its level. in_file_time: frames and sound are of one file and
-    joined by their place in it. waits: a frame waits for its sound; where it does not, sound that lags is not waited
-    for: the newest is taken while it is not too old. lag_ns: see AudioWindow.
+    joined by their place in it. waits: a frame waits for its sound; where it does not, the newest is taken while it is
+    not too old. lag_ns: see AudioWindow.
 
     Raises WorkerError if the voice network fails.
     """
@@ -53,13 +53,17 @@ class Sound:
         """Whether the sound of a frame at `t_ns` is there or need not be waited for; else it is taken, for a moment. A
         file's sound that stays away for PATIENCE_S is taken to be none.
         """
-        if not self._waits or self._over or (self._window.end_ns or 0) >= t_ns - BEHIND_NS:
+        if not self._waits or self._over or self.holds(t_ns):
             self._waiting_since_ns = None
             return True
         if self._take(WAIT_MS) or self._waiting_since_ns is None:
             self._waiting_since_ns = now_ns()
         self._over = self._over or now_ns() - self._waiting_since_ns > PATIENCE_S * NS_PER_S
         return False
+
+    def holds(self, t_ns: int) -> bool:
+        """Whether the sound of a frame at `t_ns` has come."""
+        return (self._window.end_ns or 0) >= t_ns - BEHIND_NS
 
     def at(self, t_ns: int) -> Heard | None:
         """The sound that belongs to a frame at `t_ns`; None if there is none."""
