@@ -38,11 +38,12 @@ _KEYS = ("images", "votes", "split", "vote_columns")
 
 @dataclass(frozen=True, slots=True)
 class FerPlus:
-    """Pictures uint8 [N, 48, 48]; votes float32 [N, 8] summing to 1; class with the most votes int [N]; whether the
-    authors' protocol keeps the picture bool [N]; row numbers [N]."""
+    """Pictures uint8 [N, 48, 48]; votes float32 [N, 8] summing to 1; how many annotators voted for each column [N, 10];
+    class with the most votes int [N]; whether the authors' protocol keeps the picture bool [N]; row numbers [N]."""
 
     pictures: npt.NDArray[np.uint8]
     votes: npt.NDArray[np.float32]
+    counts: npt.NDArray[np.int64]
     majority: npt.NDArray[np.int64]
     agreed: npt.NDArray[np.bool_]
     rows: npt.NDArray[np.int64]
@@ -67,7 +68,8 @@ def load(path: Path, split: str) -> FerPlus:
     rows = np.nonzero((names == split) & expressive)[0]
     kept = votes[rows, : len(EXPRESSIONS)]
     agreed = is_agreed(votes[rows])
-    return FerPlus(pictures[rows], kept / kept.sum(1, keepdims=True), kept.argmax(1), agreed, rows)
+    shares, counts = kept / kept.sum(1, keepdims=True), votes[rows].astype(np.int64)
+    return FerPlus(pictures[rows], shares, counts, kept.argmax(1), agreed, rows)
 
 
 def is_agreed(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
