@@ -6,6 +6,7 @@ import importlib
 import math
 import time
 from collections.abc import Mapping
+from ctypes.util import find_library
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -17,12 +18,14 @@ from engines.spec import ModelFile
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One row of BACKENDS: where its engine class is, which precisions it may run, and how to get it."""
+    """One row of BACKENDS: where its engine class is, which precisions it may run, and how to get it. driver: library
+    of the GPU without which `auto` does not think of it; "" on the CPU."""
 
     module: str
     engine: str
     precisions: tuple[str, ...]
     install: str
+    driver: str = ""
 
 
 # fp32 comes first: the outputs of the first fp32 engine are what a lower precision is compared with.
@@ -32,6 +35,9 @@ BACKENDS: Mapping[str, Backend] = {
     ),
     "openvino": Backend(
         "engines.backend_openvino", "OpenVinoEngine", ("fp32", "bf16"), "pip install 'openvino>=2025.2'"
+    ),
+    "tensorrt": Backend(
+        "engines.backend_tensorrt", "TensorRtEngine", ("fp32", "fp16"), "pip install -e '.[gpu]'", "cuda"
     ),
 }
 
@@ -150,7 +156,8 @@ def _wanted(name: str, precision: str | None) -> list[tuple[str, str]]:
     known = ", ".join(BACKENDS)
     if name != "auto" and name not in BACKENDS:
         raise EngineError(f"this version has no {name!r} engine; it has {known}, and auto, which takes the fastest")
-    names = list(BACKENDS) if name == "auto" else [name]
+    there = [each for each, row in BACKENDS.items() if not row.driver or find_library(row.driver)]
+    names = there if name == "auto" else [name]
     wanted = [(each, level) for each in names for level in BACKENDS[each].precisions if precision in (None, "", level)]
     if not wanted:
         levels = sorted({level for each in names for level in BACKENDS[each].precisions})

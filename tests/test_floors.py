@@ -21,14 +21,14 @@ DISTRIBUTION = {
     "skimage": "scikit-image",
     "lightning_fabric": "lightning-fabric",
 }
-# Imported by nobody here, and needed: commands, what torch's ONNX exporter asks for, and a backend that is to come.
-NOT_IMPORTED = {"ruff", "mypy", "import-linter", "pre-commit", "pytest-xdist", "onnxscript", "tensorrt-rtx", "pycuda"}
+# Imported by nobody here, and needed: commands, what torch's ONNX exporter asks for, and what is imported by its name.
+NOT_IMPORTED = {"ruff", "mypy", "import-linter", "pre-commit", "pytest-xdist", "onnxscript", "tensorrt-rtx"}
 # What may import what: extras by room. "" stands for the dependencies that everybody has.
 ROOMS = {
     "run_live.py": ("",),
     "pipeline": ("",),
     "calibration": ("",),
-    "engines": ("",),
+    "engines": ("", "gpu"),
     "training": ("", "train", "teacher", "speech"),
     "benchmarks": ("", "dev"),
     "docs": ("", "dev"),

@@ -1,0 +1,141 @@
+"""TensorRT on an NVIDIA GPU: compiled once for this GPU, one upload, one recorded run and one download a call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from engines.base import Array, EngineError, Tensors, check_inputs
+from engines.build import engine_of
+from engines.cuda import Buffer, Gpu, Recorded
+from engines.spec import Manifest, ModelFile, TensorSpec
+from engines.tensorrt_compile import CURRENT, PRECISIONS, Library, library
+
+_MOST_SHAPES: Final = 16
+"""Shapes that are kept ready at once; each holds memory of its own."""
+
+
+class TensorRtEngine:
+    """An ONNX model compiled by TensorRT, or TensorRT-RTX, for the first GPU."""
+
+    def __init__(self, model: ModelFile, precision: str = "fp32", threads: int = 1) -> None:
+        """threads: of CPU engines; nothing here has any."""
+        if precision not in PRECISIONS:
+            raise EngineError(f"tensorrt runs {', '.join(PRECISIONS)}, not {precision}")
+        found = library()
+        self._model, self._precision, self._threads = model, precision, threads
+        self._gpu = Gpu()
+        try:
+            self._engine = _loaded(model, precision, self._gpu.name, found)
+        except EngineError:
+            self._gpu.close()
+            raise
+        self._ready: dict[tuple[tuple[int, ...], ...], _Ready] = {}
+        self._closed = False
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._model.manifest
+
+    @property
+    def backend(self) -> str:
+        return f"tensorrt/{self._precision}"
+
+    def infer(self, inputs: Mapping[str, Array]) -> Tensors:
+        if self._closed:
+            raise EngineError("the tensorrt engine is closed")
+        check_inputs(self.manifest, inputs)
+        shapes = tuple(inputs[spec.name].shape for spec in self.manifest.inputs)
+        ready = self._ready.pop(shapes, None) or self._prepare(inputs)
+        self._ready[shapes] = ready  # the last is the one that was used last
+        return ready.run(inputs)
+
+    def _prepare(self, inputs: Mapping[str, Array]) -> _Ready:
+        if len(self._ready) >= _MOST_SHAPES:
+            oldest = next(iter(self._ready))
+            self._ready.pop(oldest).close()
+        return _Ready(self._engine, self._gpu, self.manifest, inputs)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for ready in self._ready.values():
+            ready.close()
+        self._ready.clear()
+        self._engine = None
+        self._gpu.close()
+
+
+class _Ready:
+    """All that is needed to run inputs of one shape: memory on both sides, and the work, recorded."""
+
+    def __init__(self, engine: Any, gpu: Gpu, manifest: Manifest, inputs: Mapping[str, Array]) -> None:
+        self._gpu, self._manifest = gpu, manifest
+        self._context = engine.create_execution_context()
+        if self._context is None:
+            raise EngineError(
+                f"tensorrt has no memory on the GPU to run {manifest.name}: close other programs that use it"
+            )
+        for name, array in inputs.items():
+            if not self._context.set_input_shape(name, array.shape):
+                raise EngineError(f"tensorrt: {manifest.name} was not compiled for {name} of {list(array.shape)}")
+        self._inputs = {spec.name: gpu.buffer(inputs[spec.name].shape, spec.dtype) for spec in manifest.inputs}
+        self._outputs = {spec.name: self._output(spec) for spec in manifest.outputs}
+        for name, buffer in (self._inputs | self._outputs).items():
+            self._context.set_tensor_address(name, int(buffer.device))
+        self._fill(inputs)
+        self._enqueue()  # what is compiled or allocated on the first run must not be recorded
+        gpu.wait()
+        self._recorded = Recorded(gpu, self._enqueue)
+
+    def run(self, inputs: Mapping[str, Array]) -> Tensors:
+        """The outputs, which belong to the caller."""
+        self._fill(inputs)
+        self._recorded()
+        self._gpu.wait()
+        return {name: buffer.host.copy() for name, buffer in self._outputs.items()}
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._recorded.close()
+        self._gpu.free(self._inputs | self._outputs)
+        self._context = None
+
+    def _output(self, spec: TensorSpec) -> Buffer:
+        return self._gpu.buffer(tuple(self._context.get_tensor_shape(spec.name)), spec.dtype)
+
+    def _fill(self, inputs: Mapping[str, Array]) -> None:
+        for name, buffer in self._inputs.items():
+            np.copyto(buffer.host, inputs[name])
+
+    def _enqueue(self) -> None:
+        for buffer in self._inputs.values():
+            self._gpu.upload(buffer)
+        if not self._context.execute_async_v3(self._gpu.stream.handle):
+            raise EngineError(f"tensorrt failed on {self._manifest.name}: it could not begin")
+        for buffer in self._outputs.values():
+            self._gpu.download(buffer)
+
+
+def _loaded(model: ModelFile, precision: str, device: str, found: Library) -> Any:
+    """The engine of this GPU, compiled if need be. One that was kept and does not fit is compiled anew, once."""
+    runtime = found.module.Runtime(found.module.Logger(found.module.Logger.ERROR))
+    built = engine_of(model, precision, CURRENT, device, found)
+    engine = runtime.deserialize_cuda_engine(built.engine)
+    if engine is None and not built.because:
+        built.path.unlink(missing_ok=True)
+        engine = runtime.deserialize_cuda_engine(engine_of(model, precision, CURRENT, device, found).engine)
+    if engine is None:
+        raise EngineError(
+            f"{found.name} {found.version} cannot run {model.manifest.name} on {device}: the engine that it compiled "
+            "does not fit this GPU or its driver"
+        )
+    names = {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}
+    if missing := {spec.name for spec in (*model.manifest.inputs, *model.manifest.outputs)} - names:
+        raise EngineError(
+            f"{model.manifest.name}: {model.path.name} has no {', '.join(sorted(missing))}; export it again"
+        )
+    return engine

@@ -1,0 +1,147 @@
+"""The GPU as pycuda gives it: the context of the process, a stream, pinned memory, and work that is recorded once.
+
+pycuda checks every call and raises; here that becomes one EngineError that says what failed. It has no CUDA graphs, so
+these five functions of the driver are called directly, and checked alike.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.base import Array, EngineError
+
+_RELAXED: Final = 2
+"""CU_STREAM_CAPTURE_MODE_RELAXED: what other threads of the process do in the meantime does not matter."""
+
+
+def driver() -> Any:
+    """pycuda's driver interface, initialised. Raises EngineError where there is no GPU, no driver or no pycuda."""
+    try:
+        import pycuda.driver as found  # a machine without a GPU has no libcuda to import it with
+    except ImportError as error:
+        raise EngineError(
+            f"the GPU cannot be used ({error}); pycuda needs NVIDIA's driver: pip install pycuda"
+        ) from error
+    try:
+        found.init()
+        if found.Device.count() < 1:
+            raise EngineError("the GPU cannot be used: the driver finds none")
+    except found.Error as error:
+        raise EngineError(f"the GPU cannot be used: {_line(error)}") from error
+    return found
+
+
+def device_name() -> str:
+    """The GPU, its kind and its driver, on which compiled engines depend. Raises EngineError."""
+    cuda = driver()
+    with told("be asked for its name", cuda):
+        device = cuda.Device(0)
+        major, minor = device.compute_capability()
+        return f"{device.name()} sm{major}{minor} driver {cuda.get_driver_version()}"
+
+
+@contextmanager
+def told(what: str, cuda: Any) -> Iterator[None]:
+    """Turn a driver's error into one line."""
+    try:
+        yield
+    except cuda.MemoryError as error:
+        raise EngineError(f"the GPU is out of memory and cannot {what}: close other programs that use it") from error
+    except cuda.Error as error:
+        raise EngineError(f"the GPU cannot {what}: {_line(error)}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A tensor in pinned memory, and its place on the GPU."""
+
+    host: Array
+    device: Any
+
+
+class Gpu:
+    """The first GPU, for one engine of this process. Raises EngineError, as everything here does."""
+
+    def __init__(self) -> None:
+        self.cuda = driver()
+        self.name = device_name()
+        with told("be used", self.cuda):
+            # The primary context is the one in which TensorRT works.
+            self._context = self.cuda.Device(0).retain_primary_context()
+            self._context.push()
+            self.stream = self.cuda.Stream()
+        self._open = True
+
+    def buffer(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Buffer:
+        """A tensor of that shape on both sides."""
+        with told("give memory", self.cuda):
+            host = self.cuda.pagelocked_empty(shape, np.dtype(dtype))
+            return Buffer(host, self.cuda.mem_alloc(max(1, host.nbytes)))
+
+    def upload(self, buffer: Buffer) -> None:
+        """Begin to copy to the GPU."""
+        self.cuda.memcpy_htod_async(buffer.device, buffer.host, self.stream)
+
+    def download(self, buffer: Buffer) -> None:
+        """Begin to copy from the GPU."""
+        self.cuda.memcpy_dtoh_async(buffer.host, buffer.device, self.stream)
+
+    def wait(self) -> None:
+        """Until the stream has done all of it."""
+        with told("finish its work", self.cuda):
+            self.stream.synchronize()
+
+    def free(self, buffers: Mapping[str, Buffer]) -> None:
+        """Give memory back."""
+        for buffer in buffers.values():
+            buffer.device.free()
+
+    def close(self) -> None:
+        """Leave the context. Calling it twice is allowed."""
+        if self._open:
+            self._open = False
+            self._context.pop()
+            self._context.detach()
+
+
+class Recorded:
+    """Work of a stream that was recorded once and runs again as a whole: one call instead of dozens."""
+
+    def __init__(self, gpu: Gpu, work: Callable[[], None]) -> None:
+        self._gpu, self._library = gpu, ctypes.CDLL(_NAME)
+        self._stream = ctypes.c_void_p(gpu.stream.handle)
+        graph, self._run = ctypes.c_void_p(), ctypes.c_void_p()
+        self._call("cuStreamBeginCapture_v2", self._stream, ctypes.c_int(_RELAXED))
+        try:
+            work()
+        finally:
+            self._call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
+        self._call("cuGraphInstantiateWithFlags", ctypes.byref(self._run), graph, ctypes.c_ulonglong(0))
+        self._call("cuGraphDestroy", graph)
+
+    def __call__(self) -> None:
+        """Begin to run it."""
+        self._call("cuGraphLaunch", self._run, self._stream)
+
+    def close(self) -> None:
+        """Give it back."""
+        self._call("cuGraphExecDestroy", self._run)
+
+    def _call(self, name: str, *arguments: object) -> None:
+        code = getattr(self._library, name)(*arguments)
+        if code:
+            raise EngineError(f"the GPU cannot run recorded work: {name} returned CUDA error {code}")
+
+
+_NAME: Final = "libcuda.so.1"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,134 @@
+"""ONNX to a TensorRT engine: parse, give the open shapes their ranges, compile. A named target needs no GPU.
+
+Both of NVIDIA's packages are taken: `tensorrt`, and `tensorrt_rtx`, which is whole on the public index. Engines are
+strongly typed in both, so that the precision of an engine is that of the ONNX graph: fp16 is a graph that was cast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from engines.base import EngineError
+from engines.spec import TensorSpec
+
+LIBRARIES: Final = ("tensorrt", "tensorrt_rtx")
+PRECISIONS: Final = ("fp32", "fp16")
+CURRENT: Final = "current"
+"""The target that is the GPU of this machine."""
+
+Range = tuple[int, int, int]
+"""Least, usual and most of an open dimension."""
+RANGES: Final[Mapping[str, Mapping[int, Range]]] = {
+    "crop": {0: (1, 1, 64)},
+    "luma": {2: (32, 192, 640), 3: (32, 320, 640)},
+    "samples": {1: (160, 480, 16_000)},
+}
+"""Of the open dimensions of every input that a shipped network has: faces at once; the sides of what the detector
+sees; samples of a voice, a second at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """One of NVIDIA's packages, loaded."""
+
+    module: Any
+    name: str
+    version: str
+
+
+def library() -> Library:
+    """The first of LIBRARIES that can be imported. Raises EngineError with what to install."""
+    reasons = []
+    for name in LIBRARIES:
+        try:
+            module = importlib.import_module(name)
+        except (ImportError, OSError) as error:  # OSError: a part of the package, such as the parser, is missing
+            reasons.append(f"{name}: {error}")
+            continue
+        return Library(module, name, module.__version__)
+    raise EngineError(
+        f"TensorRT cannot load ({'; '.join(reasons)}); install it with: pip install tensorrt-rtx==1.7.1.116"
+    )
+
+
+def targets(found: Library) -> tuple[str, ...]:
+    """What engines can be compiled for: this machine's GPU, and with tensorrt_rtx, kinds of GPU by their name."""
+    kinds = getattr(found.module, "ComputeCapability", None)
+    named = [] if kinds is None else [name.lower() for name in kinds.__members__ if name.startswith("SM")]
+    return (CURRENT, *named)
+
+
+def in_precision(network: bytes, precision: str) -> bytes:
+    """The ONNX file in a precision; inputs and outputs stay float32. Raises EngineError for one that is not known."""
+    if precision not in PRECISIONS:
+        raise EngineError(f"tensorrt runs {', '.join(PRECISIONS)}, not {precision}")
+    if precision == "fp32":
+        return network
+    import onnx  # for a GPU alone
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    cast = convert_float_to_float16(onnx.load_from_string(network), keep_io_types=True)
+    return bytes(cast.SerializeToString())
+
+
+def shape_ranges(spec: TensorSpec) -> list[tuple[int, ...]]:
+    """Least, usual and largest shape of an input. Raises EngineError if nobody has said how large it may become."""
+    known = RANGES.get(spec.name, {})
+    shapes = []
+    for i in range(3):
+        shape = tuple(known[axis][i] if size == -1 and axis in known else size for axis, size in enumerate(spec.shape))
+        if -1 in shape:
+            raise EngineError(f"input {spec.name!r} is open in dimension {shape.index(-1)}: RANGES says nothing of it")
+        shapes.append(shape)
+    return shapes
+
+
+def compiled(network: bytes, inputs: Sequence[TensorSpec], target: str, found: Library) -> bytes:
+    """The serialised engine. Raises EngineError, one line, if the network cannot be parsed or compiled."""
+    trt = found.module
+    if target not in targets(found):
+        raise EngineError(f"{found.name} {found.version} compiles for {', '.join(targets(found))}, not {target!r}")
+    log = _Log(trt)
+    builder = trt.Builder(log.logger)
+    definition = builder.create_network(0)
+    parser = trt.OnnxParser(definition, log.logger)
+    if not parser.parse(network):
+        errors = [" ".join(str(parser.get_error(i)).split()) for i in range(parser.num_errors)]
+        raise EngineError(
+            f"{found.name} {found.version} cannot read the network: {errors[0] if errors else 'no reason'}"
+        )
+    settings, profile = builder.create_builder_config(), builder.create_optimization_profile()
+    for spec in inputs:
+        if -1 in spec.shape:
+            profile.set_shape(spec.name, *shape_ranges(spec))
+    settings.add_optimization_profile(profile)
+    if target != CURRENT:
+        settings.num_compute_capabilities = 1
+        settings.set_compute_capability(trt.ComputeCapability.__members__[target.upper()], 0)
+    engine = builder.build_serialized_network(definition, settings)
+    if engine is None:
+        raise EngineError(
+            f"{found.name} {found.version} cannot compile for {target}: {log.last or 'it gives no reason'}"
+        )
+    return bytes(engine)
+
+
+class _Log:
+    """TensorRT's messages, of which the last error is kept: the library returns None and says why only here."""
+
+    def __init__(self, trt: Any) -> None:
+        self.last = ""
+        log = self
+
+        class Logger(trt.ILogger):  # type: ignore[misc]  # the module is loaded by name
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)
+
+            def log(self, severity: Any, text: str) -> None:
+                if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                    log.last = " ".join(text.split())
+
+        self.logger = Logger()

@@ -1,0 +1,236 @@
+"""A GPU, its driver and TensorRT, as far as our own code touches them: memory with addresses, and a stream on which
+nothing happens before somebody waits for it. What an engine computes, ONNX Runtime computes."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+Work = Callable[[], None]
+
+
+@dataclass
+class FakeGpu:
+    """State of the machine: what is allocated, streams by their handle, and recorded graphs. fail: the call that
+    raises. launches: of recorded work. copies: bytes that went up and down."""
+
+    memory: dict[int, bytearray] = field(default_factory=dict)
+    streams: dict[int, FakeStream] = field(default_factory=dict)
+    graphs: dict[int, list[Work]] = field(default_factory=dict)
+    handles: itertools.count[int] = field(default_factory=lambda: itertools.count(0x1000, 0x1000))
+    contexts: int = 0
+    launches: int = 0
+    copies: dict[str, int] = field(default_factory=lambda: {"up": 0, "down": 0})
+    fail: str = ""
+    foreign: bool = False
+
+    def check(self, name: str, error: type[Exception]) -> None:
+        if self.fail == name:
+            raise error(f"{name} failed: an illegal memory access was encountered")
+
+
+class CudaError(Exception):
+    """What pycuda raises."""
+
+
+class CudaMemoryError(CudaError):
+    """The same, when there is no memory left."""
+
+
+class FakeStream:
+    """Work in order, done when it is waited for; while it is recorded nothing is done."""
+
+    def __init__(self, gpu: FakeGpu) -> None:
+        self.gpu, self.handle = gpu, next(gpu.handles)
+        self.queue: list[Work] = []
+        self.recording: list[Work] | None = None
+        gpu.streams[self.handle] = self
+
+    def add(self, work: Work) -> None:
+        (self.queue if self.recording is None else self.recording).append(work)
+
+    def synchronize(self) -> None:
+        assert self.recording is None, "waited while recording"
+        self.gpu.check("synchronize", CudaError)
+        for work in self.queue:
+            work()
+        self.queue.clear()
+
+
+class FakeMemory:
+    """Memory of the GPU."""
+
+    def __init__(self, gpu: FakeGpu, count: int) -> None:
+        self.gpu, self.address = gpu, next(gpu.handles)
+        gpu.memory[self.address] = bytearray(count)
+
+    def __int__(self) -> int:
+        return self.address
+
+    def free(self) -> None:
+        del self.gpu.memory[self.address]
+
+
+def driver_of(gpu: FakeGpu) -> Any:
+    """What `pycuda.driver` has of it."""
+
+    class Device:
+        def __init__(self, number: int) -> None:
+            assert number == 0
+
+        @staticmethod
+        def count() -> int:
+            return 1
+
+        def name(self) -> str:
+            return "Imagined GPU"
+
+        def compute_capability(self) -> tuple[int, int]:
+            return 8, 6
+
+        def retain_primary_context(self) -> Any:
+            def push() -> None:
+                gpu.contexts += 1
+
+            def pop() -> None:
+                gpu.contexts -= 1
+
+            return SimpleNamespace(push=push, pop=pop, detach=lambda: None)
+
+    def mem_alloc(count: int) -> FakeMemory:
+        gpu.check("mem_alloc", CudaMemoryError)
+        return FakeMemory(gpu, count)
+
+    def up(target: FakeMemory, source: np.ndarray, stream: FakeStream) -> None:
+        def work() -> None:
+            gpu.memory[target.address][:] = source.tobytes()
+            gpu.copies["up"] += source.nbytes
+
+        stream.add(work)
+
+    def down(target: np.ndarray, source: FakeMemory, stream: FakeStream) -> None:
+        def work() -> None:
+            target[...] = np.frombuffer(bytes(gpu.memory[source.address]), target.dtype).reshape(target.shape)
+            gpu.copies["down"] += target.nbytes
+
+        stream.add(work)
+
+    return SimpleNamespace(
+        Error=CudaError, MemoryError=CudaMemoryError, Device=Device, init=lambda: gpu.check("init", CudaError),
+        get_driver_version=lambda: 13000, Stream=lambda: FakeStream(gpu), mem_alloc=mem_alloc,
+        pagelocked_empty=lambda shape, dtype: np.full(shape, 7, dtype), memcpy_htod_async=up, memcpy_dtoh_async=down,
+    )  # fmt: skip
+
+
+def libcuda_of(gpu: FakeGpu) -> Any:
+    """What libcuda has of graphs, by its C interface."""
+
+    def begin(stream: Any, mode: Any) -> int:
+        assert gpu.streams[stream.value].recording is None
+        gpu.streams[stream.value].recording = []
+        return 0
+
+    def end(stream: Any, graph: Any) -> int:
+        recorded, gpu.streams[stream.value].recording = gpu.streams[stream.value].recording, None
+        assert recorded
+        handle = next(gpu.handles)
+        gpu.graphs[handle] = recorded
+        ctypes.cast(graph, ctypes.POINTER(ctypes.c_void_p))[0] = handle
+        return 0
+
+    def instantiate(run: Any, graph: Any, flags: Any) -> int:
+        handle = next(gpu.handles)
+        gpu.graphs[handle] = gpu.graphs[graph.value]
+        ctypes.cast(run, ctypes.POINTER(ctypes.c_void_p))[0] = handle
+        return 0
+
+    def launch(run: Any, stream: Any) -> int:
+        if gpu.fail == "launch":
+            return 700
+        gpu.launches += 1
+        for work in gpu.graphs[run.value]:
+            gpu.streams[stream.value].add(work)
+        return 0
+
+    def destroy(handle: Any) -> int:
+        del gpu.graphs[handle.value]
+        return 0
+
+    return SimpleNamespace(
+        cuStreamBeginCapture_v2=begin, cuStreamEndCapture=end, cuGraphInstantiateWithFlags=instantiate,
+        cuGraphLaunch=launch, cuGraphDestroy=destroy, cuGraphExecDestroy=destroy,
+    )  # fmt: skip
+
+
+class FakeEngine:
+    """An engine of TensorRT: a network that ONNX Runtime runs on the GPU's memory."""
+
+    def __init__(self, gpu: FakeGpu, network: bytes) -> None:
+        self.gpu, self.session = gpu, onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
+        self.names = [port.name for port in (*self.session.get_inputs(), *self.session.get_outputs())]
+        self.num_io_tensors = len(self.names)
+
+    def get_tensor_name(self, i: int) -> str:
+        return self.names[i]
+
+    def create_execution_context(self) -> FakeContext:
+        return FakeContext(self)
+
+
+class FakeContext:
+    """An execution context."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.places: dict[str, int] = {}
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.shapes[name] = shape
+        return shape[0] <= 64
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        zeros = {each: np.zeros(shape, np.float32) for each, shape in self.shapes.items()}
+        return tuple(self.engine.session.run([name], zeros)[0].shape)
+
+    def set_tensor_address(self, name: str, address: int) -> None:
+        self.places[name] = address
+
+    def execute_async_v3(self, handle: int) -> bool:
+        gpu, session = self.engine.gpu, self.engine.session
+
+        def work() -> None:
+            inputs = {
+                name: np.frombuffer(bytes(gpu.memory[self.places[name]]), np.float32).reshape(shape)
+                for name, shape in self.shapes.items()
+            }
+            names = [port.name for port in session.get_outputs()]
+            for name, value in zip(names, session.run(names, inputs), strict=True):
+                gpu.memory[self.places[name]][:] = value.tobytes()
+
+        gpu.streams[handle].add(work)
+        return gpu.fail != "execute"
+
+
+def tensorrt_of(gpu: FakeGpu) -> Any:
+    """What `tensorrt` has of running engines; a serialised engine is the network itself, behind one word."""
+
+    class Runtime:
+        def __init__(self, logger: object) -> None: ...
+
+        def deserialize_cuda_engine(self, content: bytes) -> FakeEngine | None:
+            return FakeEngine(gpu, content[6:]) if content.startswith(b"ENGINE") and not gpu.foreign else None
+
+    class Logger:
+        ERROR = 1
+
+        def __init__(self, severity: int) -> None: ...
+
+    return SimpleNamespace(__version__="0.0", Runtime=Runtime, Logger=Logger)

@@ -1,0 +1,201 @@
+"""TensorRT's engine on an imagined GPU: what goes up and down, what is recorded, and what is said when it fails.
+
+That a real one computes the same is for machines that have one: the contract of all backends runs there.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+
+from engines import backend_tensorrt, build, cuda
+from engines.backend_onnxruntime import OnnxRuntimeEngine
+from engines.backend_tensorrt import TensorRtEngine
+from engines.backends import choose, load
+from engines.base import Array, EngineError
+from engines.spec import ModelFile
+from engines.tensorrt_compile import Library
+from tests.engines.fake_gpu import FakeGpu, driver_of, libcuda_of, tensorrt_of
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeGpu]:
+    """A machine with a GPU, as far as engines can tell."""
+    found = FakeGpu()
+    package, driver = ModuleType("pycuda"), driver_of(found)
+    package.driver = driver  # type: ignore[attr-defined]  # what is imagined has no stub
+    monkeypatch.setitem(sys.modules, "pycuda", package)
+    monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
+    monkeypatch.setattr(cuda.ctypes, "CDLL", lambda _: libcuda_of(found))
+    library = Library(tensorrt_of(found), "tensorrt", "0.0")
+    monkeypatch.setattr(backend_tensorrt, "library", lambda: library)
+    monkeypatch.setattr(build, "compiled", lambda network, *_: b"ENGINE" + network)
+    monkeypatch.setattr(build, "in_precision", lambda network, _: network)
+    monkeypatch.setattr(build.engine_of, "__defaults__", (tmp_path / "engines",))
+    yield found
+    assert not found.memory, "memory of the GPU was not given back"
+    assert not found.graphs, "recorded work was not given back"
+    assert found.contexts == 0, "the context was not left"
+
+
+def crops(batch: int, seed: int = 0) -> dict[str, Array]:
+    return {"crop": np.random.default_rng(seed).normal(size=(batch, 1, 112, 112)).astype(np.float32)}
+
+
+def test_every_shape_is_recorded_once_and_answers_are_the_networks(gpu: FakeGpu, tiny: ModelFile) -> None:
+    engine, reference = TensorRtEngine(tiny), OnnxRuntimeEngine(tiny)
+    assert engine.backend == "tensorrt/fp32"
+    for seed, batch in enumerate((1, 3, 1, 3, 2, 1)):
+        have, want = engine.infer(crops(batch, seed)), reference.infer(crops(batch, seed))
+        assert list(have) == [spec.name for spec in tiny.manifest.outputs]
+        for name in want:
+            np.testing.assert_array_equal(have[name], want[name], err_msg=name)
+    assert gpu.launches == 6
+    assert len(gpu.graphs) == 3
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.infer(crops(1))
+
+
+def test_one_upload_and_one_download_a_call(gpu: FakeGpu, tiny: ModelFile) -> None:
+    engine = TensorRtEngine(tiny)
+    outputs = engine.infer(crops(2))
+    gpu.copies.update(up=0, down=0)
+    engine.infer(crops(2, 1))
+    assert gpu.copies == {"up": crops(2)["crop"].nbytes, "down": sum(each.nbytes for each in outputs.values())}
+    engine.close()
+
+
+def test_outputs_belong_to_the_caller(gpu: FakeGpu, tiny: ModelFile) -> None:
+    engine = TensorRtEngine(tiny)
+    first = engine.infer(crops(1))
+    kept = {name: array.copy() for name, array in first.items()}
+    engine.infer(crops(1, 1))
+    for name in kept:
+        np.testing.assert_array_equal(first[name], kept[name])
+    engine.close()
+
+
+def test_shapes_that_are_long_unused_give_their_memory_back(gpu: FakeGpu, tiny: ModelFile) -> None:
+    engine = TensorRtEngine(tiny)
+    for batch in range(1, 30):
+        engine.infer(crops(batch))
+    assert len(gpu.graphs) == 16
+    engine.infer(crops(29))
+    assert gpu.launches == 30
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("fail", "says"),
+    [
+        ("synchronize", "the GPU cannot finish its work: synchronize failed: an illegal memory access"),
+        ("launch", "cuGraphLaunch returned CUDA error 700"),
+    ],
+)
+def test_a_gpu_that_is_lost_is_one_line(gpu: FakeGpu, tiny: ModelFile, fail: str, says: str) -> None:
+    engine = TensorRtEngine(tiny)
+    engine.infer(crops(1))
+    gpu.fail = fail
+    with pytest.raises(EngineError, match=says) as told:
+        engine.infer(crops(1))
+    assert "\n" not in str(told.value)
+    gpu.fail = ""
+    engine.close()
+
+
+def test_memory_that_is_not_there_is_said(gpu: FakeGpu, tiny: ModelFile) -> None:
+    engine = TensorRtEngine(tiny)
+    gpu.fail = "mem_alloc"
+    with pytest.raises(EngineError, match="the GPU is out of memory"):
+        engine.infer(crops(1))
+    gpu.fail = ""
+    engine.close()
+
+
+def test_a_batch_beyond_what_was_compiled_is_refused(gpu: FakeGpu, tiny: ModelFile) -> None:
+    engine = TensorRtEngine(tiny)
+    with pytest.raises(EngineError, match=r"was not compiled for crop of \[65, 1, 112, 112\]"):
+        engine.infer(crops(65))
+    engine.close()
+
+
+def test_a_kept_engine_is_taken_and_one_that_was_changed_is_compiled_again(
+    gpu: FakeGpu, tiny: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TensorRtEngine(tiny).close()
+    (kept,) = (tmp_path / "engines").glob("*.engine")
+    compiled: list[str] = []
+
+    def compile_again(network: bytes, *_: object) -> bytes:
+        compiled.append("again")
+        return b"ENGINE" + network
+
+    monkeypatch.setattr(build, "compiled", compile_again)
+    TensorRtEngine(tiny).close()
+    assert not compiled
+    content = kept.read_bytes()
+    for wrong in (content[:-7], content[:-1] + b"x", b""):
+        kept.write_bytes(wrong)
+        TensorRtEngine(tiny).close()
+        assert kept.read_bytes() == content
+    assert len(compiled) == 3
+
+
+def test_an_engine_that_fits_no_longer_is_compiled_again_once(
+    gpu: FakeGpu, tiny: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes are as they were kept, and the library does not take them."""
+    monkeypatch.setattr(build, "compiled", lambda network, *_: b"FOREIGN" + network)
+    with pytest.raises(EngineError, match="does not fit this GPU or its driver"):
+        TensorRtEngine(tiny)
+    with pytest.raises(EngineError, match="does not fit this GPU or its driver"):
+        TensorRtEngine(tiny)
+    monkeypatch.setattr(build, "compiled", lambda network, *_: b"ENGINE" + network)
+    TensorRtEngine(tiny).close()
+
+
+def test_another_gpu_another_precision_and_another_network_are_other_engines(gpu: FakeGpu, tiny: ModelFile) -> None:
+    library = Library(None, "tensorrt", "10.1")
+    given = ("fp32", "current", "GPU A sm86 driver 1", library)
+    keys = {
+        build.recipe_of(tiny, *given).key,
+        build.recipe_of(tiny, "fp16", *given[1:]).key,
+        build.recipe_of(tiny, "fp32", "current", "GPU B sm89 driver 1", library).key,
+        build.recipe_of(tiny, "fp32", "current", "GPU A sm86 driver 2", library).key,
+        build.recipe_of(tiny, *given[:3], Library(None, "tensorrt_rtx", "10.1")).key,
+        build.recipe_of(tiny, *given[:3], Library(None, "tensorrt", "10.2")).key,
+    }
+    assert len(keys) == 6
+
+
+def test_auto_takes_the_gpu_where_there_is_one_and_the_cpu_when_it_is_lost(
+    gpu: FakeGpu, tiny: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engines.backends.find_library", lambda name: f"lib{name}.so.1")
+    chosen = choose("auto", tiny, "fp32", 1, crops(1))
+    tried = {row.name for row in (chosen.choice.taken, *chosen.choice.others)}
+    assert "tensorrt/fp32" in tried
+    chosen.engine.close()
+    gpu.fail = "init"
+    chosen = choose("auto", tiny, "fp32", 1, crops(1))
+    assert chosen.engine.backend != "tensorrt/fp32"
+    assert "not tensorrt/fp32: the GPU cannot be used: init failed" in chosen.choice.summary()
+    chosen.engine.close()
+    with pytest.raises(EngineError, match="the GPU cannot be used: init failed"):
+        load("tensorrt", tiny, "fp32", 1, crops(1))
+
+
+def test_without_a_driver_auto_does_not_speak_of_a_gpu(tiny: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engines.backends.find_library", lambda _: None)
+    chosen = choose("auto", tiny, "fp32", 1, crops(1))
+    assert "tensorrt" not in chosen.choice.summary()
+    chosen.engine.close()

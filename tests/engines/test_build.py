@@ -1,0 +1,103 @@
+"""What ships compiles for TensorRT, for which no GPU is needed; running it needs one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+pytest.importorskip("onnx")
+pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed: pip install -e '.[dev]' on Linux, x86-64")
+
+from engines import tensorrt_compile
+from engines.base import EngineError
+from engines.build import engine_of
+from engines.spec import MODELS_DIR, ModelFile, TensorSpec, load_model_file
+from engines.tensorrt_compile import compiled, in_precision, library, shape_ranges, targets
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = [name for name in ("agcm-live", "agcm-voice", "centerface") if (MODELS_DIR / name / "model.onnx").is_file()]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.filterwarnings("ignore:the float32 number:UserWarning")  # a floor of 1e-10 becomes the least fp16 has
+def test_a_network_that_ships_compiles_for_tensorrt(name: str, precision: str, tmp_path: Path) -> None:
+    found = library()
+    file = load_model_file(name)
+    first = engine_of(file, precision, "sm86", "", found, tmp_path)
+    assert first.because == "there was none yet"
+    assert len(first.engine) > file.path.stat().st_size / 4
+    again = engine_of(file, precision, "sm86", "", found, tmp_path)
+    assert (again.because, again.engine) == ("", first.engine)
+    first.path.write_bytes(first.engine[:-1])
+    assert (
+        engine_of(file, precision, "sm86", "", found, tmp_path).because == "the one there was is cut off or was changed"
+    )
+
+
+def test_an_engine_for_another_kind_of_gpu_is_another(tiny: ModelFile, tmp_path: Path) -> None:
+    found = library()
+    paths = {engine_of(tiny, "fp32", target, "", found, tmp_path).path for target in ("sm80", "sm89")}
+    assert len(paths) == 2
+    assert {"current", "sm80", "sm86", "sm89"} <= set(targets(found))
+
+
+def test_a_graph_in_fp16_says_nearly_the_same(tiny: ModelFile) -> None:
+    """Inputs and outputs stay float32. What an activation loses is what `auto` allows at most."""
+    crop = {"crop": np.random.default_rng(0).normal(size=(2, 1, 112, 112)).astype(np.float32)}
+    names = [spec.name for spec in tiny.manifest.outputs]
+    answers = []
+    for precision in ("fp32", "fp16"):
+        network = in_precision(tiny.path.read_bytes(), precision)
+        session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
+        answers.append(dict(zip(names, session.run(names, crop), strict=True)))
+    assert answers[1]["activation"].dtype == np.float32
+    apart = np.abs(answers[1]["activation"] - answers[0]["activation"]).max()
+    assert 0 < apart < 0.02
+
+
+def test_what_cannot_be_compiled_is_one_line(tiny: ModelFile) -> None:
+    found, network = library(), tiny.path.read_bytes()
+    for wrong, target, says in (
+        (b"no network", "sm86", "cannot read the network"),
+        (network, "sm12", "compiles for current, .*not 'sm12'"),
+    ):
+        with pytest.raises(EngineError, match=says) as told:
+            compiled(wrong, tiny.manifest.inputs, target, found)
+        assert "\n" not in str(told.value)
+    with pytest.raises(EngineError, match="tensorrt runs fp32, fp16, not int3"):
+        in_precision(network, "int3")
+    with pytest.raises(EngineError, match="input 'odd' is open in dimension 1: RANGES says nothing of it"):
+        shape_ranges(TensorSpec("odd", "float32", (1, -1)))
+
+
+def test_a_library_that_is_not_there_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in tensorrt_compile.LIBRARIES:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(EngineError, match=r"TensorRT cannot load .*install it with: pip install tensorrt-rtx"):
+        library()
+
+
+def test_the_command_compiles_and_keeps(tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "engines.build", *arguments, "--out", str(tmp_path)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+
+    given = ("--model", "centerface", "--backend", "tensorrt", "--precision", "fp16", "--target", "sm86")
+    for says in ("compiled (there was none yet): ", "kept already: "):
+        done = run(*given)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(says)
+    for wrong, says in (
+        (("--model", "nosuch"), "unknown model 'nosuch'"),
+        (("--model", "centerface", "--target", "sm12"), "not 'sm12'"),
+        (("--model", "centerface", "--precision", "int3"), "int3"),
+    ):
+        done = run(*wrong, *(() if "--target" in wrong else ("--target", "sm86")))
+        assert done.returncode == 2
+        assert says in done.stderr and "Traceback" not in done.stderr
