@@ -7,10 +7,10 @@ from typing import Any
 
 import onnxruntime
 
-from engines.base import Array, EngineError, Tensors, check_inputs, check_names
+from engines.base import Array, EngineError, Tensors, check_inputs, check_names, int8_of
 from engines.spec import Manifest, ModelFile
 
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "int8")
 
 
 class OnnxRuntimeEngine:
@@ -19,6 +19,8 @@ class OnnxRuntimeEngine:
     def __init__(self, model: ModelFile, precision: str = "fp32", threads: int = 1) -> None:
         if precision not in PRECISIONS:
             raise EngineError(f"onnxruntime runs {', '.join(PRECISIONS)} on a CPU, not {precision}")
+        if precision == "int8":
+            model = int8_of(model, "u8")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -33,7 +35,7 @@ class OnnxRuntimeEngine:
             raise EngineError(
                 f"onnxruntime cannot load {model.path.parent.name}/{model.path.name}: {_line(error)}"
             ) from error
-        self._manifest = model.manifest
+        self._manifest, self._precision = model.manifest, precision
         self._outputs = [spec.name for spec in model.manifest.outputs]
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         check_names(model.manifest, {port.name for port in inputs}, {port.name for port in outputs})
@@ -44,7 +46,7 @@ class OnnxRuntimeEngine:
 
     @property
     def backend(self) -> str:
-        return "onnxruntime/fp32"
+        return f"onnxruntime/{self._precision}"
 
     def infer(self, inputs: Mapping[str, Array]) -> Tensors:
         if self._session is None:

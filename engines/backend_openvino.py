@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, in fp32, or in bf16 where the CPU has it."""
+"""OpenVINO on the CPU, in fp32, in int8, or in bf16 where the CPU has it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import openvino
 
-from engines.base import Array, EngineError, Tensors, check_inputs, check_names
+from engines.base import Array, EngineError, Tensors, check_inputs, check_names, int8_of
 from engines.spec import Manifest, ModelFile
 
-PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""What is not quantised of int8 runs in fp32."""
 
 
 class OpenVinoEngine:
@@ -24,6 +25,8 @@ class OpenVinoEngine:
     def __init__(self, model: ModelFile, precision: str = "fp32", threads: int = 1) -> None:
         if precision not in PRECISIONS:
             raise EngineError(f"openvino runs {', '.join(PRECISIONS)} on a CPU, not {precision}")
+        if precision == "int8":
+            model = int8_of(model, "u8")
         self._core: Any = openvino.Core()
         if precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise EngineError("openvino runs bf16 only on CPUs that have it, and this one does not; take fp32")

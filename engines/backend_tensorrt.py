@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from engines.base import Array, EngineError, Tensors, check_inputs
+from engines.base import Array, EngineError, Tensors, check_inputs, int8_of
 from engines.build import engine_of
 from engines.cuda import Buffer, Gpu, Recorded
 from engines.spec import Manifest, ModelFile, TensorSpec
@@ -24,6 +24,8 @@ class TensorRtEngine:
         """threads: of CPU engines; nothing here has any."""
         if precision not in PRECISIONS:
             raise EngineError(f"tensorrt runs {', '.join(PRECISIONS)}, not {precision}")
+        if precision == "int8":
+            model = int8_of(model, "s8")
         found = library()
         self._model, self._precision, self._threads = model, precision, threads
         self._gpu = Gpu()

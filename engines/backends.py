@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 
 from engines.base import Array, Engine, EngineError, Tensors
-from engines.spec import ModelFile
+from engines.spec import QUANTISED, ModelFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,13 @@ class Backend:
 # fp32 comes first: the outputs of the first fp32 engine are what a lower precision is compared with.
 BACKENDS: Mapping[str, Backend] = {
     "onnxruntime": Backend(
-        "engines.backend_onnxruntime", "OnnxRuntimeEngine", ("fp32",), "pip install 'onnxruntime>=1.22'"
+        "engines.backend_onnxruntime", "OnnxRuntimeEngine", ("fp32", "int8"), "pip install 'onnxruntime>=1.22'"
     ),
     "openvino": Backend(
-        "engines.backend_openvino", "OpenVinoEngine", ("fp32", "bf16"), "pip install 'openvino>=2025.2'"
+        "engines.backend_openvino", "OpenVinoEngine", ("fp32", "bf16", "int8"), "pip install 'openvino>=2025.2'"
     ),
     "tensorrt": Backend(
-        "engines.backend_tensorrt", "TensorRtEngine", ("fp32", "fp16"), "pip install -e '.[gpu]'", "cuda"
+        "engines.backend_tensorrt", "TensorRtEngine", ("fp32", "fp16", "int8"), "pip install -e '.[gpu]'", "cuda"
     ),
 }
 
@@ -116,7 +116,7 @@ def choose(
     Raises EngineError, one line, if the name or precision is unknown, if what was asked for by name cannot run (there
     is no fallback), or if nothing can.
     """
-    wanted = _wanted(name, precision)
+    wanted = _wanted(name, precision, model)
     if threads < 1:
         raise EngineError(f"an engine needs at least 1 thread, got {threads}")
     trials = [_try(backend, level, model, threads, sample, judge or sample) for backend, level in wanted]
@@ -151,8 +151,9 @@ def _judged(outputs: Tensors) -> Tensors:
     return {**outputs, "score": outputs["heads"][:, 0]} if "heads" in outputs else outputs
 
 
-def _wanted(name: str, precision: str | None) -> list[tuple[str, str]]:
-    """The backends and precisions to try. Raises EngineError if there are none."""
+def _wanted(name: str, precision: str | None, model: ModelFile) -> list[tuple[str, str]]:
+    """The backends and precisions to try; int8 unasked only where the network has such a file. Raises EngineError if
+    there are none."""
     known = ", ".join(BACKENDS)
     if name != "auto" and name not in BACKENDS:
         raise EngineError(f"this version has no {name!r} engine; it has {known}, and auto, which takes the fastest")
@@ -162,6 +163,8 @@ def _wanted(name: str, precision: str | None) -> list[tuple[str, str]]:
     if not wanted:
         levels = sorted({level for each in names for level in BACKENDS[each].precisions})
         raise EngineError(f"engine {name} has no precision {precision!r}; it has {', '.join(levels)}")
+    if not precision and not model.path.with_name(QUANTISED).is_file():
+        wanted = [pair for pair in wanted if pair[1] != "int8"]
     return sorted(wanted, key=lambda pair: pair[1] != "fp32")
 
 

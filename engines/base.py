@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from engines.spec import Manifest
+from engines.spec import Manifest, ManifestError, ModelFile, quantised
 
 Array = npt.NDArray[Any]
 Tensors = dict[str, Array]
@@ -66,3 +66,17 @@ def check_names(manifest: Manifest, inputs: Set[str], outputs: Set[str]) -> None
     missing += [f"output {spec.name}" for spec in manifest.outputs if spec.name not in outputs]
     if missing:
         raise EngineError(f"{manifest.name}: {manifest.file} has no {', '.join(missing)}; export the model again")
+
+
+def int8_of(model: ModelFile, form: str) -> ModelFile:
+    """The int8 file of a network. Raises EngineError if there is none, or it cannot be used."""
+    try:
+        found = quantised(model, form)
+    except ManifestError as error:
+        raise EngineError(str(error)) from error
+    if found is None:
+        name = model.path.parent.name
+        raise EngineError(
+            f"{name} has no int8 file of form {form}; make one with: python -m calibration.int8 --model {name}"
+        )
+    return found

@@ -17,7 +17,7 @@ import msgspec
 import typer
 from typer.exceptions import TyperException
 
-from engines.base import EngineError
+from engines.base import EngineError, int8_of
 from engines.spec import ManifestError, ModelFile, model_at
 from engines.tensorrt_compile import CURRENT, RANGES, Library, compiled, in_precision, library
 
@@ -73,7 +73,8 @@ def recipe_of(model: ModelFile, precision: str, target: str, device: str, found:
         (name, axis, *values) for name, axes in sorted(RANGES.items()) if name in names
         for axis, values in sorted(axes.items())
     )  # fmt: skip
-    return Recipe(model.manifest.sha256, found.name, found.version, precision, target, device, ranges)
+    digest = hashlib.sha256(model.path.read_bytes()).hexdigest()
+    return Recipe(digest, found.name, found.version, precision, target, device, ranges)
 
 
 def engine_of(model: ModelFile, precision: str, target: str, device: str, found: Library, cache: Path = CACHE) -> Built:
@@ -122,7 +123,9 @@ def _keep(path: Path, engine: bytes) -> None:
 def main(
     model: Annotated[str, typer.Option(metavar="NAME", help="a folder under models/, or a path with a / in it")],
     backend: Annotated[Literal["tensorrt"], typer.Option(help="whose engine")] = "tensorrt",
-    precision: Annotated[Literal["fp32", "fp16"], typer.Option(help="inputs and outputs are fp32 always")] = "fp32",
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"], typer.Option(help="inputs and outputs are fp32 always")
+    ] = "fp32",
     target: Annotated[str, typer.Option(help="a kind of GPU, such as sm86, or the one of this machine")] = CURRENT,
     out: Annotated[Path, typer.Option(metavar="DIR", help="where engines are kept")] = CACHE,
 ) -> None:
@@ -132,7 +135,8 @@ def main(
         from engines.cuda import device_name  # where no GPU is asked for, none need be there
 
         device = device_name()
-    built = engine_of(model_at(model), precision, target, device, found, out)
+    file = model_at(model) if precision != "int8" else int8_of(model_at(model), "s8")
+    built = engine_of(file, precision, target, device, found, out)
     size = (
         f"{len(built.engine) / 1e6:.1f} MB, {found.name} {found.version}, {backend}/{precision} for {device or target}"
     )

@@ -163,6 +163,61 @@ class ModelFile(msgspec.Struct, frozen=True):
     manifest: Manifest
 
 
+class QuantisedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One ONNX file in int8. form: u8, unsigned activations, for CPUs; s8, signed and symmetric ones, for TensorRT.
+    left: nodes that stay in float32. score, activation, contribution: mean distances from float32 on crops that were
+    not used for the ranges; most_score, most_activation: the largest ones. same: share of those crops whose first
+    expression stays.
+    """
+
+    form: Literal["u8", "s8"]
+    file: str
+    sha256: str
+    left: tuple[str, ...]
+    score: float
+    most_score: float
+    activation: float
+    most_activation: float
+    contribution: float
+    same: float
+
+
+class QuantisedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`model.int8.json` beside a network: its int8 files, made by calibration.int8. of: sha256 of the float32 file.
+    method: how ranges were chosen. crops, held: how many the ranges are of, and how many the distances."""
+
+    of: str
+    method: str
+    crops: int
+    held: int
+    files: tuple[QuantisedFile, ...]
+
+
+QUANTISED = "model.int8.json"
+
+
+def quantised(model: ModelFile, form: str) -> ModelFile | None:
+    """The int8 file beside a network, checked; None if there is none. Raises ManifestError with one clear line."""
+    path = model.path.with_name(QUANTISED)
+    if not path.is_file():
+        return None
+    try:
+        spec = msgspec.json.decode(path.read_bytes(), type=QuantisedSpec)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ManifestError(f"{path} cannot be used: {error}") from error
+    if spec.of != model.manifest.sha256:
+        raise ManifestError(f"{path} was made from another network; make it again with python -m calibration.int8")
+    for each in spec.files:
+        if each.form == form:
+            own = path.with_name(each.file)
+            if not own.is_file() or hashlib.sha256(own.read_bytes()).hexdigest() != each.sha256:
+                raise ManifestError(
+                    f"{own} is missing or is not what {path.name} names; run python -m calibration.int8"
+                )
+            return ModelFile(own, model.manifest)
+    return None
+
+
 def available(models_dir: Path = MODELS_DIR) -> tuple[str, ...]:
     """Names of the model folders that have a manifest."""
     return tuple(sorted(path.parent.name for path in models_dir.glob("*/manifest.json")))

@@ -15,7 +15,7 @@ from engines.base import EngineError
 from engines.spec import TensorSpec
 
 LIBRARIES: Final = ("tensorrt", "tensorrt_rtx")
-PRECISIONS: Final = ("fp32", "fp16")
+PRECISIONS: Final = ("fp32", "fp16", "int8")
 CURRENT: Final = "current"
 """The target that is the GPU of this machine."""
 
@@ -62,10 +62,11 @@ def targets(found: Library) -> tuple[str, ...]:
 
 
 def in_precision(network: bytes, precision: str) -> bytes:
-    """The ONNX file in a precision; inputs and outputs stay float32. Raises EngineError for one that is not known."""
+    """The ONNX file in a precision; inputs and outputs stay float32. int8 has a file of its own (calibration.int8),
+    which is taken as it is. Raises EngineError for a precision that is not known."""
     if precision not in PRECISIONS:
         raise EngineError(f"tensorrt runs {', '.join(PRECISIONS)}, not {precision}")
-    if precision == "fp32":
+    if precision != "fp16":
         return network
     import onnx  # for a GPU alone
     from onnxruntime.transformers.float16 import convert_float_to_float16

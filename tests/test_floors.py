@@ -27,7 +27,7 @@ NOT_IMPORTED = {"ruff", "mypy", "import-linter", "pre-commit", "pytest-xdist", "
 ROOMS = {
     "run_live.py": ("",),
     "pipeline": ("",),
-    "calibration": ("",),
+    "calibration": ("", "int8"),
     "engines": ("", "gpu"),
     "training": ("", "train", "teacher", "speech"),
     "benchmarks": ("", "dev"),

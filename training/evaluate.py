@@ -59,7 +59,7 @@ def parts_of(manifest: Manifest) -> tuple[CropSpec, HeadSpec]:
     return manifest.crop, manifest.heads
 
 
-def open_model(name: str, backend: str) -> tuple[Engine, Engine]:
+def open_model(name: str, backend: str, precision: str = "fp32") -> tuple[Engine, Engine]:
     """The face detector and the concept model: a name under models/, or the path of a folder."""
     file = model_at(name)
     crop, _ = parts_of(file.manifest)
@@ -68,7 +68,7 @@ def open_model(name: str, backend: str) -> tuple[Engine, Engine]:
     sample = {"crop": np.zeros((1, 1, crop.size_px, crop.size_px), np.float32)}
     detector_sample = {"luma": np.zeros((1, 1, 256, 256), np.float32)}
     detector = load_engine("onnxruntime", load_model_file("centerface"), "fp32", 1, detector_sample)
-    return detector, load_engine(backend, file, "fp32", 1, sample)
+    return detector, load_engine(backend, file, precision, 1, sample)
 
 
 def evaluate_ferplus(model: tuple[Engine, Engine], path: Path, split: str) -> Report:
@@ -144,7 +144,8 @@ def main(
     data: Annotated[Path, typer.Option(help="its folder in the official layout; ferplus: or the npz")],
     model: Annotated[str, typer.Option(help="a folder under models/, or a path with a / in it")] = "agcm-live",
     split: Annotated[str, typer.Option(help="default: the one that published figures are of; ferplus: valid")] = "",
-    engine: Annotated[str, typer.Option(help="onnxruntime or openvino (fp32)")] = "onnxruntime",
+    engine: Annotated[str, typer.Option(help="onnxruntime, openvino or tensorrt")] = "onnxruntime",
+    precision: Annotated[str, typer.Option(help="fp32, or what the engine has besides: bf16, fp16, int8")] = "fp32",
     rate: Annotated[float, typer.Option(min=0.0, help="frames of each second of a video; 0: the data set's own")] = 0.0,
     cuts: Annotated[str, typer.Option(help="score thresholds between levels, for example 0.2,0.4,0.7")] = "",
     json: Annotated[Path | None, typer.Option(help="also write the figures here")] = None,
@@ -156,7 +157,7 @@ def main(
     try:
         origin = _origin(dataset, system, embedding, kept=results is not None)
         limits = _limits(cuts, dataset)
-        opened = open_model(model, engine)
+        opened = open_model(model, engine, precision)
         if dataset == "ferplus":
             report = evaluate_ferplus(opened, data, split or "valid")
         elif dataset == "wacv2016":
