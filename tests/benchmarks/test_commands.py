@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.engine_figures import EngineReport
 from benchmarks.live_figures import LiveReport
+from benchmarks.peers import PeersReport
 from benchmarks.voice import VoiceReport
 from engines.backends import BACKENDS
 from engines.spec import MODELS_DIR
@@ -107,3 +108,23 @@ def test_the_cost_of_hearing_is_told_for_every_backend(tmp_path: Path) -> None:
         assert row.both_ms.count > 600
         assert 0.0 < row.reading_ms.p50 < row.both_ms.p50
     assert (tmp_path / "voice.md").read_text(encoding="utf-8").startswith("# Hearing")
+
+
+@has_model
+@pytest.mark.slow
+def test_peers_have_the_same_frames_and_who_is_not_there_is_not_measured(tmp_path: Path) -> None:
+    done = run("benchmarks.peers", "--frames", "30", "--turns", "1", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    report = msgspec.json.decode((tmp_path / "peers.json").read_bytes(), type=PeersReport)
+    ours, plain, theirs = report.peers
+    for each in (ours, plain):
+        assert each.times_ms is not None and each.times_ms.count == 20 and each.found == 1.0
+    assert theirs.times_ms is None and "--mediapipe" in theirs.missing
+    assert "not measured" in (tmp_path / "peers.md").read_text(encoding="utf-8")
+    wrong = run("benchmarks.peers", "--mediapipe", sys.executable)
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+    absent = run(
+        "benchmarks.peers", "--frames", "30", "--turns", "1", "--mediapipe", sys.executable, "--landmarker", "x"
+    )
+    assert absent.returncode == 2
+    assert "MediaPipe did not run in" in absent.stderr
