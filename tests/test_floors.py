@@ -30,7 +30,7 @@ ROOMS = {
     "calibration": ("", "int8"),
     "engines": ("", "gpu"),
     "training": ("", "train", "teacher", "speech"),
-    "benchmarks": ("", "dev"),
+    "benchmarks": ("", "dev", "teacher"),
     "docs": ("", "dev"),
     "tests": ("", "dev", "train"),
 }
