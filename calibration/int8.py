@@ -30,6 +30,7 @@ from engines.concept import ConceptReadout, read
 from engines.preprocess import to_tensor
 from engines.spec import (
     QUANTISED,
+    Away,
     CropSpec,
     HeadSpec,
     Manifest,
@@ -61,18 +62,6 @@ Exit codes: 0 done, 2 a mistake in the arguments or files, or no layers can be q
 """
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Away:
-    """How far answers are from those of float32; see QuantisedFile."""
-
-    score: float
-    most_score: float
-    activation: float
-    most_activation: float
-    contribution: float
-    same: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +130,7 @@ def quantised_spec(subject: Subject, tensors: tuple[F32, F32], method: str, most
             path, left, found = in_form(subject, form, method, tensors, most, Path(scratch))
             content = path.read_bytes()
             (out / path.name).write_bytes(content)
-            digest = hashlib.sha256(content).hexdigest()
-            files.append(
-                QuantisedFile(
-                    form, path.name, digest, left, found.score, found.most_score, found.activation,
-                    found.most_activation, found.contribution, found.same,
-                )
-            )  # fmt: skip
+            files.append(QuantisedFile(form, path.name, hashlib.sha256(content).hexdigest(), left, found))
     return QuantisedSpec(subject.file.manifest.sha256, method, len(tensors[0]), len(tensors[1]), tuple(files))
 
 
@@ -171,10 +154,11 @@ def main(
     spec = quantised_spec(subject, (chosen[:count], chosen[count:]), method, most, out)
     (out / QUANTISED).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1) + b"\n")
     for each in spec.files:
+        far = each.away
         print(
-            f"wrote {out / each.file}: score off by {each.score:.4f} on average, {each.most_score:.4f} at most, "
-            f"contributions by {each.contribution:.5f}; the first expression stays in {each.same:.1%} of {spec.held} "
-            f"crops; {len(each.left)} layers stay in float32"
+            f"wrote {out / each.file}: score off by {far.score:.4f} on average, {far.most_score:.4f} at most, "
+            f"contributions by {far.contribution:.5f}; the first expression stays in {far.same:.1%} of "
+            f"{spec.held} crops; {len(each.left)} layers stay in float32"
         )
 
 

@@ -18,6 +18,7 @@ import typer
 from typer.exceptions import TyperException
 
 from engines.base import EngineError, int8_of
+from engines.cuda import device_name
 from engines.spec import ManifestError, ModelFile, model_at
 from engines.tensorrt_compile import CURRENT, RANGES, Library, compiled, in_precision, library
 
@@ -130,11 +131,7 @@ def main(
     out: Annotated[Path, typer.Option(metavar="DIR", help="where engines are kept")] = CACHE,
 ) -> None:
     found = library()
-    device = ""
-    if target == CURRENT:
-        from engines.cuda import device_name  # where no GPU is asked for, none need be there
-
-        device = device_name()
+    device = device_name() if target == CURRENT else ""
     file = model_at(model) if precision != "int8" else int8_of(model_at(model), "s8")
     built = engine_of(file, precision, target, device, found, out)
     size = (

@@ -163,23 +163,27 @@ class ModelFile(msgspec.Struct, frozen=True):
     manifest: Manifest
 
 
-class QuantisedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One ONNX file in int8. form: u8, unsigned activations, for CPUs; s8, signed and symmetric ones, for TensorRT.
-    left: nodes that stay in float32. score, activation, contribution: mean distances from float32 on crops that were
-    not used for the ranges; most_score, most_activation: the largest ones. same: share of those crops whose first
-    expression stays.
-    """
+class Away(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far answers are from those of float32. score, activation, contribution: on average; most_score,
+    most_activation: at most. same: share of crops whose first expression stays."""
 
-    form: Literal["u8", "s8"]
-    file: str
-    sha256: str
-    left: tuple[str, ...]
     score: float
     most_score: float
     activation: float
     most_activation: float
     contribution: float
     same: float
+
+
+class QuantisedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One ONNX file in int8. form: u8, unsigned activations, for CPUs; s8, signed and symmetric ones, for TensorRT.
+    left: nodes that stay in float32. away: on crops that were not used for the ranges."""
+
+    form: Literal["u8", "s8"]
+    file: str
+    sha256: str
+    left: tuple[str, ...]
+    away: Away
 
 
 class QuantisedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

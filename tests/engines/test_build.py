@@ -70,7 +70,7 @@ def test_what_cannot_be_compiled_is_one_line(tiny: ModelFile) -> None:
         with pytest.raises(EngineError, match=says) as told:
             compiled(wrong, tiny.manifest.inputs, target, found)
         assert "\n" not in str(told.value)
-    with pytest.raises(EngineError, match="tensorrt runs fp32, fp16, not int3"):
+    with pytest.raises(EngineError, match="tensorrt runs fp32, fp16, int8, not int3"):
         in_precision(network, "int3")
     with pytest.raises(EngineError, match="input 'odd' is open in dimension 1: RANGES says nothing of it"):
         shape_ranges(TensorSpec("odd", "float32", (1, -1)))
