@@ -56,6 +56,20 @@ def test_new_votes_lie_between_the_votes_and_the_answers() -> None:
     assert np.isnan(distil.softened(none, said, 0.25).votes).all()
 
 
+def test_pictures_without_votes_are_given_the_answers_where_that_is_asked_for(tmp_path: Path) -> None:
+    known = samples()
+    some = replace(known, votes=np.where(np.arange(3)[:, None] == 1, np.nan, known.votes).astype(np.float32))
+    said = np.full((3, len(EXPRESSIONS)), 1 / len(EXPRESSIONS), np.float32)
+    filled = distil.softened(some, said, 0.25, fill=True).votes
+    np.testing.assert_allclose(filled[1], said[1])
+    np.testing.assert_allclose(filled[[0, 2]], distil.softened(known, said, 0.25).votes[[0, 2]])
+    path = tmp_path / "none.npz"
+    save(path, replace(known, votes=np.full_like(known.votes, np.nan)))
+    with pytest.raises(DataError, match="has no expression votes to soften; --fill takes"):
+        distil.voted(path, fill=False)
+    assert len(distil.voted(path, fill=True)) == 3
+
+
 @pytest.mark.parametrize("text", ["models/agcm-live", "models/agcm-live=0", "=1", "models/agcm-live=many"])
 def test_a_teacher_without_a_folder_or_a_weight_is_refused(text: str) -> None:
     with pytest.raises(DataError, match="give a model's folder and its weight"):
