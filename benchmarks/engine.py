@@ -32,7 +32,7 @@ from benchmarks.faces import face_crops
 from benchmarks.report import PLAIN_WIDTH, leave, markdown, prepare, progress_bars, show, write_json
 from engines.base import Array, EngineError
 from engines.preprocess import to_tensor
-from engines.spec import HeadSpec, ManifestError, ModelFile, load_model_file
+from engines.spec import HeadSpec, ManifestError, ModelFile, model_at
 from pipeline.sources import DEMO
 
 BATCHES, THREADS = (1, 4, 16), (1, 2)
@@ -60,7 +60,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command(help=HELP)
 def main(
-    model: Annotated[str, typer.Option(metavar="NAME", help="a folder under models/")] = "agcm-live",
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="a folder under models/, or a path with a / in it")
+    ] = "agcm-live",
     seconds: Annotated[
         float, typer.Option(min=0, metavar="S", help="how long the candidates take turns, all of them together")
     ] = 60.0,
@@ -70,7 +72,7 @@ def main(
     ] = None,
 ) -> int:
     here = machine.look()
-    file = load_model_file(model)
+    file = model_at(model)
     heads, crop = file.manifest.heads, file.manifest.crop
     if heads is None or crop is None:
         raise ManifestError(f"model {model!r} is no concept model: its manifest has no heads or no crop")
