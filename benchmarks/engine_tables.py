@@ -28,7 +28,7 @@ def notes(report: EngineReport) -> list[str]:
         "them, from onnxruntime in fp32; those of score and contribution are in units of the score.",
     ]
     lines += [f"GPU: {NOT_MEASURED}, {report.gpu}."] if report.gpu else []
-    missing = dict.fromkeys(f"{row.engine}: {NOT_MEASURED}, {row.missing}." for row in report.rows if row.missing)
+    missing = dict.fromkeys(f"{row.engine}: {NOT_MEASURED}, {row.missing}." for row in _shown(report) if row.missing)
     return [*lines, *missing]
 
 
@@ -46,13 +46,18 @@ def medians_ms(report: EngineReport) -> dict[str, dict[int, float]]:
     return found
 
 
+def _shown(report: EngineReport) -> list[Row]:
+    """What has a line of its own: where no GPU was measured, one column says so for all that need one."""
+    return [row for row in report.rows if not (report.gpu and row.backend in GPU_BACKENDS)]
+
+
 def _count(number_of: int, what: str) -> str:
     return f"{number_of} {what}{'' if number_of == 1 else 's'}"
 
 
 def _side_by_side(report: EngineReport) -> Table:
-    engines = tuple(dict.fromkeys(row.engine for row in report.rows))
-    places = sorted({(row.batch, row.threads) for row in report.rows})
+    engines = tuple(dict.fromkeys(row.engine for row in _shown(report)))
+    places = sorted({(row.batch, row.threads) for row in _shown(report)})
     found = {(row.batch, row.threads, row.engine): row.call_ms for row in report.rows}
     rows = []
     for batch, threads in places:
@@ -78,7 +83,7 @@ def _all(report: EngineReport) -> Table:
         "score",
         "contribution",
     )
-    return Table("Every figure; the last three are differences from fp32", columns, tuple(map(_row, report.rows)))
+    return Table("Every figure; the last three are differences from fp32", columns, tuple(map(_row, _shown(report))))
 
 
 def _row(row: Row) -> tuple[str, ...]:
