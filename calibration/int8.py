@@ -8,6 +8,7 @@ contribute is off by no more than asked. Distances are measured on crops that th
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -102,36 +103,41 @@ def away(found: Sequence[ConceptReadout], reference: Sequence[ConceptReadout]) -
 
 def in_form(
     subject: Subject, form: Form, method: str, tensors: tuple[F32, F32], most: float, folder: Path
-) -> tuple[Path, tuple[str, ...], Away]:
-    """The file, the layers that stay in float32, and the distances. tensors: for the ranges, and held out. Raises
-    CropsError if even one layer alone is too many."""
+) -> tuple[Path, QuantisedFile]:
+    """The file in `folder`, and what is said of it. tensors: for the ranges, and held out. Raises CropsError if even
+    one layer is too many."""
     ranges, held = tensors
     quantiser = Quantiser(subject.file.path, {"crop": ranges}, form, method, folder)
     reference = subject.answers(subject.file.path, held)
-    path, cost = folder / f"model.int8-{form}.onnx", {}
+    path, alone = folder / f"model.int8-{form}.onnx", dict[str, float]()
     for layer in track(quantiser.layers, description=f"{form}, layers alone"):
         quantiser.write(path, [layer])
-        cost[layer] = away(subject.answers(path, held[:_ALONE]), reference[:_ALONE]).score
-    dearest = sorted(quantiser.layers, key=lambda layer: -cost[layer])
+        alone[layer] = away(subject.answers(path, held[:_ALONE]), reference[:_ALONE]).score
+    dearest = sorted(quantiser.layers, key=lambda layer: -alone[layer])
     for count in range(len(dearest)):
         left = tuple(dearest[:count])
         quantiser.write(path, dearest[count:])
         found = away(subject.answers(path, held), reference)
         if found.score <= most and found.contribution <= most:
-            return path, left, found
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            return path, QuantisedFile(form, path.name, digest, left, found, alone)
     raise CropsError(f"no layer of {subject.file.manifest.name} can be quantised within {most}: --most allows more")
 
 
-def quantised_spec(subject: Subject, tensors: tuple[F32, F32], method: str, most: float, out: Path) -> QuantisedSpec:
-    """Both forms, written to `out`, and what is said of them."""
-    files: list[QuantisedFile] = []
+def write(subject: Subject, tensors: tuple[F32, F32], method: str, most: float) -> QuantisedSpec:
+    """Both forms beside the network, and what is said of them. Raises CropsError if they cannot be written."""
+    out = subject.file.path.parent
     with tempfile.TemporaryDirectory() as scratch:
-        for form in FORMS:
-            path, left, found = in_form(subject, form, method, tensors, most, Path(scratch))
-            content = path.read_bytes()
-            (out / path.name).write_bytes(content)
-            files.append(QuantisedFile(form, path.name, hashlib.sha256(content).hexdigest(), left, found))
-    return QuantisedSpec(subject.file.manifest.sha256, method, len(tensors[0]), len(tensors[1]), tuple(files))
+        made = [in_form(subject, form, method, tensors, most, Path(scratch)) for form in FORMS]
+        try:
+            for path, file in made:
+                shutil.copyfile(path, out / file.file)
+            files = tuple(file for _, file in made)
+            spec = QuantisedSpec(subject.file.manifest.sha256, method, len(tensors[0]), len(tensors[1]), files)
+            (out / QUANTISED).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1) + b"\n")
+        except OSError as error:
+            raise CropsError(f"cannot write to {out}: {error.strerror or error}") from error
+    return spec
 
 
 @app.command(help=HELP)
@@ -150,15 +156,13 @@ def main(
         raise CropsError(f"{len(found)} crops; {_LEAST_CROPS} are the least")
     chosen = to_tensor(found[np.random.default_rng(seed).permutation(len(found))[: _RANGES + _HELD]], subject.crop)
     count = min(_RANGES, len(chosen) * 2 // 3)
-    out = subject.file.path.parent
-    spec = quantised_spec(subject, (chosen[:count], chosen[count:]), method, most, out)
-    (out / QUANTISED).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1) + b"\n")
+    spec = write(subject, (chosen[:count], chosen[count:]), method, most)
     for each in spec.files:
         far = each.away
         print(
-            f"wrote {out / each.file}: score off by {far.score:.4f} on average, {far.most_score:.4f} at most, "
-            f"contributions by {far.contribution:.5f}; the first expression stays in {far.same:.1%} of "
-            f"{spec.held} crops; {len(each.left)} layers stay in float32"
+            f"wrote {subject.file.path.with_name(each.file)}: score off by {far.score:.4f} on average, "
+            f"{far.most_score:.4f} at most, contributions by {far.contribution:.5f}; the first expression stays in "
+            f"{far.same:.1%} of {spec.held} crops; {len(each.left)} layers stay in float32"
         )
 
 

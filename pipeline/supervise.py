@@ -176,7 +176,8 @@ class Supervisor:
             if all(other.done for other in self._seats if other.row.sink):
                 self._verdict = DONE
         elif seat.child.exit_code == MISTAKE:
-            self._give_up(MISTAKE, _line(seat.row.name, self._bury(seat)))
+            # What failed in the session and cannot be used again, such as a lost GPU, is no mistake of the user.
+            self._give_up(FAILED if seat.failures else MISTAKE, _line(seat.row.name, self._bury(seat)))
         elif seat.child.exit_code is not None:
             self._failed(seat, self._bury(seat))
 

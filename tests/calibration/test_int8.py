@@ -71,6 +71,8 @@ def test_what_is_written_is_near_float32_and_says_how_near(made: ModelFile) -> N
         assert path.stat().st_size < made.path.stat().st_size / 2
         away = each.away
         assert away.score <= 0.01 and away.contribution <= 0.01 and away.same > 0.9
+        dearest = sorted(each.alone, key=lambda layer: -each.alone[layer])
+        assert each.left == tuple(dearest[: len(each.left)])
         graph = onnx.load(path).graph
         types = {init.name: init.data_type for init in graph.initializer}
         zeros = {types.get(node.input[2]) for node in graph.node if node.op_type == "QuantizeLinear"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ctypes.util import find_library
 
 import cv2
 import numpy as np
@@ -22,7 +23,15 @@ FP32_APART_HEARD = 1e-2  # decibels and semitones
 # bf16 keeps 8 binary digits, so that values are off by a share of their typical size, and small ones by more.
 BF16_SHARE, BF16_FLOOR = 0.03, 0.01
 
-LEVELS = [f"{name}/{precision}" for name, backend in BACKENDS.items() for precision in backend.precisions]
+HAS_GPU = find_library("cuda") is not None
+# What int8 is worth is looked at in tests/calibration/test_int8.py: no network that ships has such a file.
+LEVELS = [
+    f"{name}/{precision}"
+    for name, backend in BACKENDS.items()
+    if not backend.driver or HAS_GPU
+    for precision in backend.precisions
+    if precision != "int8"
+]
 
 
 # A model that hears is the concept network of another folder.
@@ -32,6 +41,12 @@ NETWORKS = [name for name in available() if load_model_file(name).manifest.heari
 @pytest.fixture(scope="module", params=["tiny", *NETWORKS])
 def model(request: pytest.FixtureRequest, tiny: ModelFile) -> ModelFile:
     return tiny if request.param == "tiny" else load_model_file(request.param)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_GPU, reason="no NVIDIA driver: the contract is held by the engines of the CPU alone")
+def test_a_gpu_holds_the_contract_as_well() -> None:
+    assert "tensorrt/fp32" in LEVELS
 
 
 def picture(model: ModelFile, luma: Luma, batch: int = 1) -> dict[str, Array]:

@@ -101,6 +101,13 @@ def test_a_mistake_of_the_user_ends_the_session_at_once(endpoint: str, capfd: py
     assert "mistaken: camera '7' is not there" in lines
 
 
+def test_what_is_lost_in_a_session_and_cannot_be_used_again_is_no_mistake(endpoint: str) -> None:
+    exit_code, events, _ = hold(endpoint, [row("lost")])
+    assert exit_code == FAILED
+    assert kinds(events).count("restarted") == 1
+    assert any("the GPU cannot be used" in event.text for event in events if event.kind == "failed")
+
+
 def test_a_worker_that_was_killed_is_restarted_and_the_signal_named(
     endpoint: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,6 +76,13 @@ def mistaken(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
     raise WorkerError("camera '7' is not there", 2)
 
 
+def lost(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
+    if life(link, "lost") == 1:
+        live(link, "lost", stop, beats=2)
+        raise WorkerError("the GPU cannot finish its work")
+    raise WorkerError("the GPU cannot be used", 2)
+
+
 def killed_once(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
     if life(link, "killed_once") == 1:
         os.kill(os.getpid(), signal.SIGKILL)

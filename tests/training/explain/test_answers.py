@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from engines.backend_onnxruntime import OnnxRuntimeEngine
+from engines.backends import BACKENDS
 from engines.concept import intervene, read
 from engines.spec import ModelFile
 from tests.engines.conftest import build_tiny
@@ -68,7 +69,9 @@ def test_a_manifest_of_another_network_is_caught_by_the_networks_own_sum(tiny: M
 def test_every_backend_is_named_whether_it_runs_or_not(tiny: ModelFile, crops: np.ndarray) -> None:
     engine = OnnxRuntimeEngine(tiny)
     found = sums.measure_all(tiny, crops, (engine, ask(engine, crops)), threads=1)
-    assert {each.backend for each in found} == {"onnxruntime/fp32", "openvino/fp32", "openvino/bf16"}
+    levels = {f"{name}/{level}" for name, backend in BACKENDS.items() for level in backend.precisions}
+    assert {each.backend for each in found} == levels
+    assert not next(each for each in found if each.backend == "openvino/fp32").absent
     assert all(each.absent or each.pictures == 20 for each in found)
     fp32 = [each for each in found if each.backend.endswith("fp32")]
     assert all(each.network_max < LIMIT for each in fp32)
