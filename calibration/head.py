@@ -24,7 +24,7 @@ from calibration.ridge import ridge
 from engines.fusion import BranchSpec, MemorySpec, ReadingSpec, TimedSpec
 
 F64 = npt.NDArray[np.float64]
-DROP_ONE_IN = 8
+DROP_ONE_IN = 32
 """More of them serve pictures alone better and tell worse what is owed to whom: a mouth stands in for speech then."""
 
 
