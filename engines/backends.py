@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import math
 import time
 from collections.abc import Mapping
-from ctypes.util import find_library
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -19,7 +19,7 @@ from engines.spec import QUANTISED, ModelFile
 @dataclass(frozen=True, slots=True)
 class Backend:
     """One row of BACKENDS: where its engine class is, which precisions it may run, and how to get it. driver: library
-    of the GPU without which `auto` does not think of it; "" on the CPU."""
+    of the GPU's driver, without which `auto` does not think of it; "" on the CPU."""
 
     module: str
     engine: str
@@ -37,7 +37,11 @@ BACKENDS: Mapping[str, Backend] = {
         "engines.backend_openvino", "OpenVinoEngine", ("fp32", "bf16", "int8"), "pip install 'openvino>=2025.2'"
     ),
     "tensorrt": Backend(
-        "engines.backend_tensorrt", "TensorRtEngine", ("fp32", "fp16", "int8"), "pip install -e '.[gpu]'", "cuda"
+        "engines.backend_tensorrt",
+        "TensorRtEngine",
+        ("fp32", "fp16", "int8"),
+        "pip install -e '.[gpu]'",
+        "libcuda.so.1",
     ),
 }
 
@@ -157,8 +161,7 @@ def _wanted(name: str, precision: str | None, model: ModelFile) -> list[tuple[st
     known = ", ".join(BACKENDS)
     if name != "auto" and name not in BACKENDS:
         raise EngineError(f"this version has no {name!r} engine; it has {known}, and auto, which takes the fastest")
-    there = [each for each, row in BACKENDS.items() if not row.driver or find_library(row.driver)]
-    names = there if name == "auto" else [name]
+    names = [each for each, row in BACKENDS.items() if has_driver(row)] if name == "auto" else [name]
     wanted = [(each, level) for each in names for level in BACKENDS[each].precisions if precision in (None, "", level)]
     if not wanted:
         levels = sorted({level for each in names for level in BACKENDS[each].precisions})
@@ -166,6 +169,14 @@ def _wanted(name: str, precision: str | None, model: ModelFile) -> list[tuple[st
     if not precision and not model.path.with_name(QUANTISED).is_file():
         wanted = [pair for pair in wanted if pair[1] != "int8"]
     return sorted(wanted, key=lambda pair: pair[1] != "fp32")
+
+
+def has_driver(backend: Backend) -> bool:
+    """Whether this machine has what the backend's kind of device needs before anything of ours is asked."""
+    try:
+        return not backend.driver or bool(ctypes.CDLL(backend.driver))
+    except OSError:
+        return False
 
 
 def _try(

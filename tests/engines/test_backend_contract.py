@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ctypes.util import find_library
 
 import cv2
 import numpy as np
 import psutil
 import pytest
 
-from engines.backends import BACKENDS, TOLERANCE, load
+from engines.backends import BACKENDS, TOLERANCE, has_driver, load
 from engines.base import Array, Engine, EngineError, Tensors
 from engines.concept import read
 from engines.detect import detect
@@ -23,12 +22,12 @@ FP32_APART_HEARD = 1e-2  # decibels and semitones
 # bf16 keeps 8 binary digits, so that values are off by a share of their typical size, and small ones by more.
 BF16_SHARE, BF16_FLOOR = 0.03, 0.01
 
-HAS_GPU = find_library("cuda") is not None
+HAS_GPU = has_driver(BACKENDS["tensorrt"])
 # What int8 is worth is looked at in tests/calibration/test_int8.py: no network that ships has such a file.
 LEVELS = [
     f"{name}/{precision}"
     for name, backend in BACKENDS.items()
-    if not backend.driver or HAS_GPU
+    if has_driver(backend)
     for precision in backend.precisions
     if precision != "int8"
 ]
@@ -45,8 +44,12 @@ def model(request: pytest.FixtureRequest, tiny: ModelFile) -> ModelFile:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not HAS_GPU, reason="no NVIDIA driver: the contract is held by the engines of the CPU alone")
-def test_a_gpu_holds_the_contract_as_well() -> None:
-    assert "tensorrt/fp32" in LEVELS
+def test_a_gpu_that_is_there_runs(tiny: ModelFile, astronaut: Luma) -> None:
+    """The tests below skip an engine that does not load; where there is a GPU, that is a failure."""
+    inputs = picture(tiny, astronaut)
+    engine = load("tensorrt", tiny, "fp32", 1, inputs)
+    assert_equal(engine.infer(inputs), engine.infer(inputs))
+    engine.close()
 
 
 def picture(model: ModelFile, luma: Luma, batch: int = 1) -> dict[str, Array]:

@@ -177,10 +177,7 @@ def test_another_gpu_another_precision_and_another_network_are_other_engines(gpu
     assert len(keys) == 6
 
 
-def test_auto_takes_the_gpu_where_there_is_one_and_the_cpu_when_it_is_lost(
-    gpu: FakeGpu, tiny: ModelFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("engines.backends.find_library", lambda name: f"lib{name}.so.1")
+def test_auto_takes_the_gpu_where_there_is_one_and_the_cpu_when_it_is_lost(gpu: FakeGpu, tiny: ModelFile) -> None:
     chosen = choose("auto", tiny, "fp32", 1, crops(1))
     tried = {row.name for row in (chosen.choice.taken, *chosen.choice.others)}
     assert "tensorrt/fp32" in tried
@@ -195,7 +192,7 @@ def test_auto_takes_the_gpu_where_there_is_one_and_the_cpu_when_it_is_lost(
 
 
 def test_without_a_driver_auto_does_not_speak_of_a_gpu(tiny: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engines.backends.find_library", lambda _: None)
+    monkeypatch.setattr("engines.backends.has_driver", lambda row: not row.driver)
     chosen = choose("auto", tiny, "fp32", 1, crops(1))
     assert "tensorrt" not in chosen.choice.summary()
     chosen.engine.close()

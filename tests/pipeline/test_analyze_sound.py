@@ -17,7 +17,7 @@ from pipeline.clock import now_ns
 from pipeline.config import CalibrationConfig
 from pipeline.messages import StreamEnd
 from pipeline.sync import sync_of
-from tests.pipeline.bench import BLACK, astronaut, chunk, config, needs_model, packet, send, worker
+from tests.pipeline.bench import BLACK, Bench, astronaut, chunk, config, needs_model, packet, send, worker
 from tests.pipeline.media import sync_file
 
 
@@ -51,18 +51,20 @@ def test_a_flood_of_frames_leaves_time_to_hear() -> None:
     assert np.mean([each is not None for each in late]) > 0.8
 
 
+def listened(bench: Bench, quiet: int) -> list[float | None]:
+    """Levels of 18 frames at 0, 33, 67, ... ms of a file with 0.3 s at -20 dBFS and then `quiet` tenths at -40 dBFS."""
+    assert bench.audio.wait_for_subscriber("audio", None, 5.0)
+    for seq, level in enumerate([0.1] * 3 + [0.01] * quiet):
+        bench.audio.send(chunk(seq, seq * 100_000_000), memoryview(np.full(1600, level, np.float32)).cast("B"))
+    bench.audio.send(StreamEnd(session="s", source="demo", seq=3 + quiet, stream="audio", reason="end_of_file"))
+    send(bench, [BLACK] * 18)
+    return [None if result.audio is None else result.audio["level_dbfs"] for result in bench.end(sent=18)]
+
+
 @needs_model
 def test_the_sound_of_a_frame_is_that_of_its_place_in_the_file() -> None:
-    loud, quiet = np.full(1600, 0.1, np.float32), np.full(1600, 0.01, np.float32)
     with worker(config(mic="file")) as bench:
-        assert bench.audio.wait_for_subscriber("audio", None, 5.0)
-        # 0.3 s at -20 dBFS, 0.3 s at -40 dBFS; the frames lie at 0, 33, 67, ... ms.
-        for seq, samples in enumerate([loud] * 3 + [quiet] * 3):
-            bench.audio.send(chunk(seq, seq * 100_000_000), memoryview(samples).cast("B"))
-        bench.audio.send(StreamEnd(session="s", source="demo", seq=6, stream="audio", reason="end_of_file"))
-        send(bench, [BLACK] * 18)
-        seen = bench.end(sent=18)
-    levels = [None if result.audio is None else result.audio["level_dbfs"] for result in seen]
+        levels = listened(bench, quiet=3)
     assert levels[0] is None, "there is no sound before the first"
     assert levels[5:10] == [-20.0] * 5
     assert levels[14:] == [-40.0] * 4
@@ -70,19 +72,12 @@ def test_the_sound_of_a_frame_is_that_of_its_place_in_the_file() -> None:
 
 @needs_model
 def test_sound_that_lags_is_put_to_its_pictures_and_results_say_so(tmp_path: Path) -> None:
-    loud, quiet = np.full(1600, 0.1, np.float32), np.full(1600, 0.01, np.float32)
     calibration = CalibrationConfig(sync=str(sync_file(tmp_path / "sync.json", 100.0)))
     with worker(msgspec.structs.replace(config(mic="file"), calibration=calibration)) as bench:
-        assert bench.audio.wait_for_subscriber("audio", None, 5.0)
-        for seq, samples in enumerate([loud] * 3 + [quiet] * 4):
-            bench.audio.send(chunk(seq, seq * 100_000_000), memoryview(samples).cast("B"))
-        bench.audio.send(StreamEnd(session="s", source="demo", seq=7, stream="audio", reason="end_of_file"))
-        send(bench, [BLACK] * 18)
-        seen = bench.end(sent=18)
-    levels = [None if result.audio is None else result.audio["level_dbfs"] for result in seen]
+        levels = listened(bench, quiet=4)
     assert levels[2:7] == [-20.0] * 5
     assert levels[11:] == [-40.0] * 7
-    (name,) = {result.calibration for result in seen}
+    (name,) = {result.calibration for result in bench.seen}
     assert name is not None and name.startswith("sync@")
     assert [name in event.text for event in bench.events if "later than its picture" in event.text] == [True]
 
