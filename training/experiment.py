@@ -19,7 +19,7 @@ SystemName = Literal["agcm", "cem", "cbm", "probcbm", "multitask", "blackbox", "
 """See training.systems.table."""
 _OF_ONE_SYSTEM = (
     ("token_order", "agcm", "patch"), ("evidence", "agcm", 0.0), ("bottleneck", "cbm", "sigmoid"),
-    ("learns", "cbm", "joint"), ("attention", "aucam", 0.0),
+    ("learns", "cbm", "joint"), ("attention", "aucam", 0.0), ("landmarks", "agcm", 0.0), ("randint", "agcm", 0.25),
 )  # fmt: skip
 """Keys that one system alone has, and what they are elsewhere."""
 _BOTTLENECKS = ("agcm", "cem", "cbm", "probcbm")
@@ -79,9 +79,10 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     augment: how training pictures are varied.
     learning_rate: peak of one cosine with warm-up. head_rate: how many times faster what is above the backbone learns.
     ema: decay of the averaged weights, which are what is exported.
-    attention: loss weight of aucam's map. evidence: of agcm's concepts with their maps hidden. freeze_backbone: train
-    concepts and heads only. exclude_subjects: of the engagement corpus. token_order: of agcm; "viewed" repeats a defect
-    of the authors' code. bottleneck, learns: of cbm.
+    attention: loss weight of aucam's map. evidence: of agcm's concepts with their maps hidden. landmarks: of where the
+    face lies in the crop, which agcm says only if this is above 0. randint: how often agcm learns from a concept's
+    label in place of its activation. freeze_backbone: train concepts and heads only. exclude_subjects: of the
+    engagement corpus. token_order: of agcm; "viewed" repeats a defect of the authors' code. bottleneck, learns: of cbm.
     """
 
     name: str
@@ -106,6 +107,8 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     score: float = 0.0
     attention: float = 0.0
     evidence: float = 0.0
+    landmarks: float = 0.0
+    randint: float = 0.25
     freeze_backbone: bool = False
     exclude_subjects: tuple[int, ...] = ()
     threads: int = 2
@@ -128,6 +131,8 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         stages = {phase.train for phase in self.phases}
         if stages != {"everything"} and self.system not in _BOTTLENECKS:
             raise ValueError(f"phases: system {self.system!r} has no bottleneck, so train must be 'everything'")
+        if min(self.landmarks, self.randint) < 0 or self.randint > 1:
+            raise ValueError("landmarks is not below 0, and randint is a share from 0 to 1")
         if self.learns == "sequential" and "everything" in stages:
             raise ValueError("learns = 'sequential' needs phases with train = 'concepts', then train = 'task'")
 

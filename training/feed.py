@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from engines.preprocess import to_tensor
+from engines.preprocess import TEMPLATE, Points, to_tensor
 from training.agcm.losses import Targets
 from training.concepts import MIRRORED
 from training.crop import CROP
-from training.data.augment import Augment, vary
+from training.data.augment import Augment, Varied, vary
 from training.data.pictures import DataError
 from training.data.samples import MARGIN_PX, Samples, join
 from training.data.samples import load as load_samples
@@ -90,17 +91,33 @@ def make_batch(samples: Samples, rows: np.ndarray, side_px: int, rng: np.random.
                how: Augment) -> tuple[Tensor, Targets]:  # fmt: skip
     """Augmented crops [B, 1, S, S] and their targets."""
     views = [vary(samples.crops[row], MARGIN_PX, side_px, how, rng) for row in rows]
-    mirrored = np.array([flag for _, flag in views])[:, None]
+    mirrored = np.array([view.mirrored for view in views])[:, None]
     concepts, trust = samples.concepts[rows], samples.weights[rows]
     order = np.array(MIRRORED)
     concepts, trust = (np.where(mirrored, part[:, order], part) for part in (concepts, trust))
-    crops = to_tensor(np.stack([view for view, _ in views]), CROP)
-    fed = [crops, samples.votes[rows], concepts, trust, samples.score[rows], weights[rows]]
+    crops = to_tensor(np.stack([view.luma for view in views]), CROP)
+    found = samples.found[rows] & (how.mixup == 0)  # two faces in one picture have no place
+    points = np.stack([placed(*each, samples.crops.shape[1]) for each in zip(views, found, strict=True)])
+    fed = [crops, samples.votes[rows], concepts, trust, samples.score[rows], weights[rows], points]
     if how.mixup:
         fed = mixed(fed, how.mixup, rng)
     # One plane is contiguous in either order; saying which one keeps the first layers on their fast path.
     inputs = torch.from_numpy(fed[0]).to(memory_format=torch.channels_last)
     return inputs, Targets(*(torch.from_numpy(np.ascontiguousarray(a)) for a in fed[1:]))
+
+
+_TURNED = (1, 0, 2, 4, 3)
+"""Whose place each point of the template takes in a mirror."""
+
+
+def placed(view: Varied, found: bool, stored_px: int) -> Points:
+    """Where the five points lie in a view [5, 2], in shares of its side; NaN where no face was found, since such a
+    picture was cut at a guess."""
+    if not found:
+        return np.full(TEMPLATE.shape, np.nan, np.float32)
+    stored = TEMPLATE * np.float32(stored_px - 2 * MARGIN_PX) + np.float32(MARGIN_PX)
+    points = (stored @ view.affine[:, :2].T + view.affine[:, 2]) / np.float32(len(view.luma))
+    return np.asarray(points[list(_TURNED)] if view.mirrored else points, np.float32)
 
 
 def mixed(batch: list[np.ndarray], alpha: float, rng: np.random.Generator) -> list[np.ndarray]:
@@ -177,16 +194,34 @@ def gather(experiment: Experiment) -> Material:
     return Material(samples, shares, score_weights(samples.score), places, valid)
 
 
+class Batches(Dataset[tuple[Step, Tensor, Targets]]):
+    """The batches of an epoch, in order, each made when it is asked for; one depends on its number alone, so that any
+    number of processes makes the same."""
+
+    def __init__(self, material: Material, jobs: Sequence[tuple[Step, np.ndarray]], seed: int, rank: int, how: Augment):
+        self._material, self._jobs, self._seed, self._rank, self._how = material, jobs, seed, rank, how
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __getitem__(self, index: int) -> tuple[Step, Tensor, Targets]:
+        step, rows = self._jobs[index]
+        material, seed = self._material, self._seed
+        rng = np.random.default_rng((seed, step.number, self._rank) if self._rank else (seed, step.number))
+        crops, targets = make_batch(material.samples, rows, step.phase.side_px, rng, material.importance, self._how)
+        return step, crops, targets
+
+
 def epoch(
-    material: Material, first: Step, seed: int, rank: int, world: int, how: Augment
-) -> Iterator[tuple[Step, Tensor, Targets]]:
-    """The rest of an epoch from `first` on: the part of every batch that process `rank` of `world` has."""
-    for i, rows in enumerate(batches(material.samples, material.shares, first, seed)):
-        if i < first.batch:
-            continue
-        step = replace(first, number=first.number + i - first.batch, batch=i)
-        rng = np.random.default_rng((seed, step.number, rank) if rank else (seed, step.number))
-        crops, targets = make_batch(
-            material.samples, rows[rank::world], step.phase.side_px, rng, material.importance, how
-        )
-        yield step, crops, targets
+    material: Material, first: Step, seed: int, rank: int, world: int, how: Augment, loaders: int = 0
+) -> Iterable[tuple[Step, Tensor, Targets]]:
+    """The rest of an epoch from `first` on: the part of every batch that process `rank` of `world` has.
+
+    loaders: processes that make batches ahead of their use; 0 makes each when it is used.
+    """
+    jobs = [
+        (replace(first, number=first.number + i - first.batch, batch=i), rows[rank::world])
+        for i, rows in enumerate(batches(material.samples, material.shares, first, seed))
+        if i >= first.batch
+    ]
+    return DataLoader(Batches(material, jobs, seed, rank, how), batch_size=None, num_workers=loaders)

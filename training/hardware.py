@@ -17,13 +17,14 @@ Precision = Literal["bf16-mixed", "32-true"]
 @dataclass(frozen=True, slots=True)
 class Hardware:
     """accelerator: auto takes a GPU where there is one. devices: of each host. nodes: hosts. precision: bf16-mixed
-    keeps weights and losses in 32 bits.
+    keeps weights and losses in 32 bits. loaders: processes that make batches ahead of each device; 0: none.
     """
 
     accelerator: Accelerator = "auto"
     devices: int = 1
     nodes: int = 1
     precision: Precision = "bf16-mixed"
+    loaders: int = 0
 
 
 def launched(hardware: Hardware) -> Fabric:

@@ -180,7 +180,8 @@ def _start(model: System, experiment: Experiment) -> None:
             raise ExperimentError(f"{path} holds no weights of {kind}: {str(error).splitlines()[0]}") from error
     if experiment.init:
         try:
-            model.load_state_dict(load_weights(Path(experiment.init)))
+            fresh = {name: value for name, value in model.state_dict().items() if name.startswith("landmarks.")}
+            model.load_state_dict(fresh | load_weights(Path(experiment.init)))  # these alone may begin anew
         except RuntimeError as error:
             raise ExperimentError(f"init: {experiment.init} belongs to another configuration") from error
 

@@ -80,7 +80,10 @@ def train(experiment: Experiment, folder: Path, hardware: Hardware = Hardware("c
         while run.number < len(steps):
             first, before, started = steps[run.number], run.number, perf_counter()
             run.stage(first.phase.train, begins=first.number == first.first)
-            fed = epoch(material, first, experiment.seed, fabric.global_rank, fabric.world_size, experiment.augment)
+            fed = epoch(
+                material, first, experiment.seed, fabric.global_rank, fabric.world_size, experiment.augment,
+                hardware.loaders,
+            )  # fmt: skip
             for step, crops, targets in fed:
                 terms = _update(run, crops, targets, material.places[step.phase.side_px], step)
                 if run.number % CHECKPOINT_STEPS == 0:
@@ -106,6 +109,7 @@ def loss_weights(experiment: Experiment, train: str) -> LossWeights:
     return LossWeights(
         experiment.expression * task, experiment.concept * concepts, experiment.map * concepts,
         experiment.score * task, experiment.attention, experiment.evidence * concepts,
+        experiment.landmarks * concepts,
     )  # fmt: skip
 
 
@@ -160,12 +164,13 @@ def main(
     accelerator: Annotated[Accelerator, typer.Option(help="auto takes a GPU where there is one")] = "auto",
     devices: Annotated[int, typer.Option(help="GPUs (or CPU processes) of each host; they share every batch")] = 1,
     nodes: Annotated[int, typer.Option(help="hosts")] = 1,
+    loaders: Annotated[int, typer.Option(min=0, help="processes that vary pictures ahead of a GPU; 0: none")] = 0,
     precision: Annotated[Precision, typer.Option(help="bf16-mixed, or 32-true where bf16 is slow")] = "bf16-mixed",
 ) -> None:
     """Train the system of an experiment; the averaged weights end up in RUNS/NAME/weights.pt."""
     try:
         loaded = load_experiment(experiment)
-        print(train(loaded, runs / loaded.name, Hardware(accelerator, devices, nodes, precision)).line())
+        print(train(loaded, runs / loaded.name, Hardware(accelerator, devices, nodes, precision, loaders)).line())
     except (ExperimentError, DataError, ict.IctFileError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error

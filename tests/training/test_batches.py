@@ -15,11 +15,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engines.preprocess import TEMPLATE
 from tests.training.material import learnable
 from training import feed
 from training.concepts import INDEX, MIRRORED
 from training.data.augment import Augment
-from training.data.samples import blank
+from training.data.samples import MARGIN_PX, blank
 from training.experiment import Phase
 
 few = settings(max_examples=40, deadline=None)
@@ -45,6 +46,49 @@ def test_a_mirrored_picture_has_mirrored_labels(seed: int) -> None:
     np.testing.assert_array_equal(targets.concept_weights, expected)
     np.testing.assert_array_equal(targets.votes, samples.votes)
     assert crops.shape == (8, 1, 64, 64)
+
+
+def lit(points: np.ndarray) -> np.ndarray:
+    """A stored crop with a spot at each of five points [5, 2], in its pixels; the eyes the brightest."""
+    picture = np.zeros((144, 144), np.uint8)
+    for (x, y), level in zip(points.round().astype(int), (255, 220, 120, 80, 50), strict=True):
+        picture[y - 2 : y + 3, x - 2 : x + 3] = level
+    return picture
+
+
+@few
+@given(st.integers(0, 10_000))
+def test_the_points_are_where_the_face_is_after_it_was_turned_and_mirrored(seed: int) -> None:
+    stored = lit(TEMPLATE * 112 + MARGIN_PX)
+    samples = blank(np.stack([stored] * 4), np.array([True, True, True, False]))
+    how = Augment(contrast=0, brightness=0, gamma=0, blur_share=0, hide_share=0)
+    crops, targets = feed.make_batch(samples, np.arange(4), 112, np.random.default_rng(seed), np.ones(4), how)
+    levels = (crops[:, 0] - crops.min()).numpy()
+    for row in range(3):
+        assert not targets.points[row].isnan().any()
+        seen = levels[row] / levels[row].max()
+        for (x, y), level in zip(targets.points[row].numpy() * 112, (255, 220, 120, 80, 50), strict=True):
+            here = seen[round(float(y)), round(float(x))] * 255
+            # In a mirror the left eye, the brighter one, stands where the right one is and is the right one.
+            assert any(
+                abs(here - bright) < 40 for bright in (level, {255: 220, 220: 255, 80: 50, 50: 80}.get(level, 120))
+            )
+    assert targets.points[3].isnan().all(), "cut at a guess"
+    mixed = feed.make_batch(samples, np.arange(4), 112, np.random.default_rng(seed), np.ones(4), Augment(mixup=0.4))[1]
+    assert mixed.points.isnan().all(), "two faces in one picture"
+
+
+def test_any_number_of_loaders_makes_the_same_batches() -> None:
+    samples = learnable(24)
+    material = feed.Material(samples, [(24, 1.0)], np.ones(24, np.float32), {}, [])
+    first = feed.Step(0, 0, 0, Phase(1, 48, 8))
+    plain, loaded = (list(feed.epoch(material, first, 3, 0, 1, Augment(), loaders)) for loaders in (0, 2))
+    assert [step for step, _, _ in plain] == [step for step, _, _ in loaded]
+    assert [step.number for step, _, _ in plain] == [0, 1, 2]
+    for (_, crops, targets), (_, others, likewise) in zip(plain, loaded, strict=True):
+        assert torch.equal(crops, others)
+        for one, other in zip(targets, likewise, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_mixed_pictures_have_mixed_labels_and_what_is_unknown_of_one_stays_unknown() -> None:

@@ -21,6 +21,7 @@ from training.agcm.losses import (
     concept_loss,
     expression_loss,
     expression_maps,
+    landmark_loss,
     map_loss,
     score_loss,
     total_loss,
@@ -159,20 +160,21 @@ def test_the_total_is_the_weighted_sum_of_its_terms() -> None:
     torch.manual_seed(0)
     out = output(6, 4, 3)
     votes = torch.rand(6, 3).softmax(-1)
-    targets = Targets(votes, torch.rand(6, 4), torch.ones(6, 4), torch.rand(6), torch.ones(6))
+    targets = Targets(votes, torch.rand(6, 4), torch.ones(6, 4), torch.rand(6), torch.ones(6), torch.rand(6, 5, 2))
     regions = torch.rand(4, 2, 2)
     loss, terms = total_loss(out, targets, regions, LossWeights(1.0, 2.0, 3.0, 4.0))
     assert sum(terms.values()) == pytest.approx(float(loss), rel=1e-5)
     assert terms["expression"] == pytest.approx(float(expression_loss(out.heads[:, 1:], votes)), rel=1e-5)
     assert terms["concept"] == pytest.approx(2 * float(concept_loss(out.logits, *targets[1:3])), rel=1e-5)
     assert terms["map"] == pytest.approx(3 * float(map_loss(out.maps, regions, *targets[1:3])), rel=1e-5)
-    assert terms["score"] == pytest.approx(4 * float(score_loss(out.heads[:, 0], *targets[3:])), rel=1e-5)
+    assert terms["score"] == pytest.approx(4 * float(score_loss(out.heads[:, 0], *targets[3:5])), rel=1e-5)
 
 
 def test_a_batch_of_which_nothing_is_known_costs_nothing() -> None:
     nothing = Targets(
-        torch.full((2, 3), NAN), torch.zeros(2, 4), torch.zeros(2, 4), torch.full((2,), NAN), torch.zeros(2)
-    )
+        torch.full((2, 3), NAN), torch.zeros(2, 4), torch.zeros(2, 4), torch.full((2,), NAN), torch.zeros(2),
+        torch.full((2, 5, 2), NAN),
+    )  # fmt: skip
     loss, terms = total_loss(output(2, 4, 3), nothing, torch.rand(4, 2, 2), LossWeights(1, 1, 1, 1))
     assert float(loss) == 0.0
     assert set(terms.values()) == {0.0}
@@ -180,7 +182,7 @@ def test_a_batch_of_which_nothing_is_known_costs_nothing() -> None:
 
 def test_a_system_has_the_terms_of_what_it_says() -> None:
     votes, zeros = torch.eye(3)[:2], torch.zeros(2, 4)
-    targets = Targets(votes, zeros, zeros, torch.tensor([0.0, 1.0]), torch.ones(2))
+    targets = Targets(votes, zeros, zeros, torch.tensor([0.0, 1.0]), torch.ones(2), torch.full((2, 5, 2), NAN))
     heads = torch.randn(2, 4)
     loss, terms = total_loss(Output(heads), targets, torch.rand(4, 2, 2), LossWeights(score=1.0))
     assert set(terms) == {"expression", "score"}
@@ -216,7 +218,18 @@ def test_a_face_that_the_teacher_did_not_find_has_no_part_in_the_attention() -> 
     votes = torch.eye(8)[[1, 2]]
     trust = torch.ones(2, len(NAMES))
     trust[1] = 0.0
-    targets = Targets(votes, torch.zeros(2, len(NAMES)), trust, torch.full((2,), NAN), torch.ones(2))
+    nowhere = torch.full((2, 5, 2), NAN)
+    targets = Targets(votes, torch.zeros(2, len(NAMES)), trust, torch.full((2,), NAN), torch.ones(2), nowhere)
     out = Output(torch.zeros(2, 9), attention=attention)
     loss, _ = total_loss(out, targets, regions, LossWeights(expression=0.0, attention=1.0))
     assert [bool(each.any()) for each in slope(loss, attention)] == [True, False]
+
+
+def test_landmarks_are_off_by_their_distance_and_unknown_ones_do_not_count() -> None:
+    target = torch.rand(3, 5, 2)
+    points = (target + torch.tensor([0.1, 0.3])).requires_grad_()
+    target[1] = NAN
+    loss = landmark_loss(points, target)
+    assert float(loss.detach()) == pytest.approx(0.2, rel=1e-5)
+    assert [bool(each.any()) for each in slope(loss, points)] == [True, False, True]
+    assert float(landmark_loss(points, torch.full((3, 5, 2), NAN)).detach()) == 0.0

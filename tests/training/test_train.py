@@ -61,7 +61,14 @@ def loss_of(run: Run, weights: dict[str, Tensor], face: FaceModel) -> float:
     run.model.load_state_dict(weights)
     run.model.train()
     crops = np.stack([trainer.centre(crop, trainer.MARGIN_PX, 48) for crop in samples.crops])
-    parts = (samples.votes, samples.concepts, samples.weights, samples.score, np.ones(32, np.float32))
+    parts = (
+        samples.votes,
+        samples.concepts,
+        samples.weights,
+        samples.score,
+        np.ones(32, np.float32),
+        np.full((32, 5, 2), np.nan),
+    )
     targets = trainer.Targets(*map(torch.from_numpy, parts))
     with torch.no_grad():
         out = run.model(torch.from_numpy(trainer.to_tensor(crops, trainer.CROP)))

@@ -37,11 +37,12 @@ class LossWeights:
     score: float = 0.0
     attention: float = 0.0
     evidence: float = 0.0
+    landmarks: float = 0.0
 
 
 class Targets(NamedTuple):
     """votes [B, E] (NaN rows: unknown); concepts [B, K] in [0, 1] and their weights [B, K] (0: unknown);
-    score [B] (NaN: unknown) and its weight [B].
+    score [B] (NaN: unknown) and its weight [B]; points [B, 5, 2], where the face lies in the crop (NaN: unknown).
     """
 
     votes: Tensor
@@ -49,6 +50,7 @@ class Targets(NamedTuple):
     concept_weights: Tensor
     score: Tensor
     score_weights: Tensor
+    points: Tensor
 
 
 def expression_loss(logits: Tensor, votes: Tensor) -> Tensor:
@@ -117,6 +119,14 @@ def attention_loss(attention: Tensor, votes: Tensor, regions: Tensor, found: Ten
     return 1 - F.cosine_similarity(attention.flatten(1)[counted], targets[counted], dim=-1).mean()
 
 
+def landmark_loss(points: Tensor, target: Tensor) -> Tensor:
+    """Mean distance along either axis, in shares of the crop's side, over the faces whose place is known."""
+    known = ~target.flatten(1).isnan().any(1)
+    if not known.any():
+        return points.sum() * 0.0
+    return (points[known] - target[known]).abs().mean()
+
+
 def total_loss(out: Output, targets: Targets, regions: Tensor, weights: LossWeights) -> tuple[Tensor, dict[str, float]]:
     """The weighted sum, and each term's value for the log."""
     terms = {
@@ -130,6 +140,8 @@ def total_loss(out: Output, targets: Targets, regions: Tensor, weights: LossWeig
     if out.attention is not None and weights.attention:
         found = (targets.concept_weights > 0).any(1)
         terms["attention"] = attention_loss(out.attention, targets.votes, regions, found) * weights.attention
+    if out.landmarks is not None and weights.landmarks:
+        terms["landmarks"] = landmark_loss(out.landmarks, targets.points) * weights.landmarks
     if out.own_loss is not None:
         terms["own"] = out.own_loss
     return torch.stack(list(terms.values())).sum(), {name: float(term.detach()) for name, term in terms.items()}

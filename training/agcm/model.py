@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.agcm.backbones import BACKBONES
+from training.agcm.landmarks import Landmarks
 from training.agcm.system import LinearConcepts, Output, mixed, randint
 
 
@@ -30,6 +31,7 @@ class AgcmConfig:
 
     squeeze: reduction of channel attention. backbone, deep_channels: see BACKBONES. randint: probability with
     which a training batch replaces a concept's activation by its label (RandInt, Espinosa Zarlenga et al. 2022).
+    landmarks: whether it also says where the face lies in the crop.
     """
 
     concepts: int
@@ -41,6 +43,7 @@ class AgcmConfig:
     randint: float = 0.25
     head_dropout: float = 0.1
     backbone: str = "efficientnet-lite0"
+    landmarks: bool = False
 
 
 class SpatialAttention(nn.Module):
@@ -92,6 +95,9 @@ class Agcm(LinearConcepts):
         self.embed = nn.Parameter(torch.randn(k, 2 * m, d) * (2 / d) ** 0.5)
         self.embed_bias = nn.Parameter(torch.zeros(k, 2 * m))
         self.score = nn.Linear(2 * m, 1)
+        self.landmarks = Landmarks(d) if config.landmarks else None
+        if config.landmarks:
+            self.names = (*LinearConcepts.names, "landmarks")
 
     def forward(self, luma: Tensor, labels: Tensor | None = None, known: Tensor | None = None) -> Output:
         """labels [B, K] and known [B, K] (bool) are used by RandInt, in training only."""
@@ -105,7 +111,14 @@ class Agcm(LinearConcepts):
         active, inactive = z.chunk(2, dim=-1)
         embedding = mixed(p, active, inactive)
         heads = self.read(F.dropout(embedding, self.config.head_dropout, self.training))
-        return Output(heads, logits, embedding, active, inactive, maps.reshape(*maps.shape[:2], *x.shape[-2:]))
+        maps = maps.reshape(*maps.shape[:2], *x.shape[-2:])
+        points = None if self.landmarks is None else self.landmarks(x)
+        return Output(heads, logits, embedding, active, inactive, maps, landmarks=points)
+
+    def published(self, out: Output) -> tuple[Tensor, ...]:
+        """Those of every linear bottleneck, and the landmarks [B, 5, 2] where the network has them."""
+        said = super().published(out)
+        return said if out.landmarks is None else (*said, out.landmarks)
 
     def fold(self) -> None:
         """Sum the attention's three kernels for good."""

@@ -15,7 +15,8 @@ class Output(NamedTuple):
 
     logits [B, K], of the activations. embedding, active, inactive [B, K, m]: c, c+ and c-. maps [B, K, h, w], of the
     concepts. class_maps [B, O, h, w], of the heads. attention [B, h, w], of the face as a whole. uncertainty [B, K],
-    of the concepts. own_loss: a scalar that this system's training adds to the others' losses.
+    of the concepts. own_loss: a scalar that this system's training adds to the others' losses. landmarks [B, 5, 2]: see
+    training.agcm.landmarks.
     """
 
     heads: Tensor
@@ -28,6 +29,7 @@ class Output(NamedTuple):
     attention: Tensor | None = None
     uncertainty: Tensor | None = None
     own_loss: Tensor | None = None
+    landmarks: Tensor | None = None
 
 
 class System(nn.Module):
@@ -37,7 +39,7 @@ class System(nn.Module):
     () where the task does not read concepts, so that the two cannot be trained one after the other.
     """
 
-    names: ClassVar[tuple[str, ...]] = ("heads",)
+    names: tuple[str, ...] = ("heads",)
     head: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, backbone: Backbone) -> None:
@@ -63,7 +65,7 @@ class System(nn.Module):
 class LinearConcepts(System):
     """A bottleneck c_k = p_k c+_k + (1 - p_k) c-_k for each concept, and heads linear in it: exact contributions."""
 
-    names: ClassVar[tuple[str, ...]] = ("activation", "active", "inactive", "maps", "heads")
+    names: tuple[str, ...] = ("activation", "active", "inactive", "maps", "heads")
     head: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
     def __init__(self, backbone: Backbone, concepts: int, embedding: int, outputs: int) -> None:

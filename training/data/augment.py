@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engines.preprocess import Luma
+from engines.preprocess import Affine, Luma
 
 U8 = npt.NDArray[np.uint8]
 
@@ -33,6 +35,15 @@ class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("augment: nothing is below 0, and shares are at most 1")
 
 
+@dataclass(frozen=True, slots=True)
+class Varied:
+    """A view of a stored crop [S, S]. affine [2, 3]: from its pixels to the view's. mirrored: whether left is right."""
+
+    luma: Luma
+    affine: Affine
+    mirrored: bool
+
+
 def centre(stored: Luma, margin_px: int, side_px: int) -> Luma:
     """The crop a live frame would give, at `side_px`, from a stored crop with `margin_px` more on each side."""
     inner = stored[margin_px:-margin_px, margin_px:-margin_px] if margin_px else stored
@@ -41,8 +52,8 @@ def centre(stored: Luma, margin_px: int, side_px: int) -> Luma:
     return np.asarray(cv2.resize(inner, (side_px, side_px), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def vary(stored: Luma, margin_px: int, side_px: int, how: Augment, rng: np.random.Generator) -> tuple[Luma, bool]:
-    """A random view of a stored crop, and whether it is mirrored."""
+def vary(stored: Luma, margin_px: int, side_px: int, how: Augment, rng: np.random.Generator) -> Varied:
+    """A random view of a stored crop."""
     unit = side_px / (stored.shape[0] - 2 * margin_px)
     scale = unit * float(np.exp(rng.uniform(-how.scale, how.scale)))
     angle = float(np.radians(rng.uniform(-how.rotate_deg, how.rotate_deg)))
@@ -55,7 +66,8 @@ def vary(stored: Luma, margin_px: int, side_px: int, how: Augment, rng: np.rando
     shift = rng.uniform(-how.shift_px, how.shift_px, 2) * unit + (side_px - 1) / 2
     affine = np.column_stack([turn, shift - turn @ np.array([middle, middle])])
     view = cv2.warpAffine(stored, affine, (side_px, side_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return _hide(_light(np.asarray(view, np.uint8), how, rng), how, rng), mirrored
+    luma = _hide(_light(np.asarray(view, np.uint8), how, rng), how, rng)
+    return Varied(luma, affine.astype(np.float32), mirrored)
 
 
 def _light(view: Luma, how: Augment, rng: np.random.Generator) -> Luma:

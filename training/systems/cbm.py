@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,7 @@ class LogitCbm(Cbm):
     the shares are published instead of W_k . c+_k and W_k . c-_k.
     """
 
-    names: ClassVar[tuple[str, ...]] = ("activation", "shares", "heads")
+    names: tuple[str, ...] = ("activation", "shares", "heads")
     _CERTAIN = 0.02
     """Labels are moved this far from 0 and 1 before their logit is taken."""
 

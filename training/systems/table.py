@@ -27,7 +27,7 @@ def agcm(experiment: Experiment) -> Agcm:
     """AGCM, or with token_order = "viewed" the authors' own."""
     config = AgcmConfig(
         _CONCEPTS, _OUTPUTS, experiment.embedding, deep_channels=experiment.deep_channels,
-        backbone=experiment.backbone.kind,
+        backbone=experiment.backbone.kind, randint=experiment.randint, landmarks=experiment.landmarks > 0,
     )  # fmt: skip
     return ViewedAgcm(config) if experiment.token_order == "viewed" else Agcm(config)
 
