@@ -3,8 +3,8 @@
 An exported network has its norms folded into its convolutions and its attention kernels summed. Here every norm is
 given back: it is measured on real crops and rescaled so that the answer stays what it was, because in training a norm
 divides by what it measures. The weights are therefore not those that were exported, and the network is: that is checked
-against the file on the same crops. Only AGCM on the two face
-networks can be restored; EXPERIMENT says which one it is.
+against the file on the same crops. Only AGCM on the convolutional backbones can be restored; EXPERIMENT says which one
+it is. What the file does not say and the experiment asks for, the landmarks, begins anew.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import typer
 from torch import Tensor, nn
 
 from engines.spec import ManifestError, ModelFile, load_model_file
+from training.agcm.backbone import LumaEfficientNetLite0
 from training.agcm.face_resnet import LumaFaceResNet
 from training.agcm.model import Agcm
 from training.agcm.sface import LumaSFace, SlopedReLU
@@ -34,6 +35,7 @@ from training.run import write_atomically
 from training.systems.table import agcm
 
 _PREFIX = "system."
+_RESTORED = (LumaEfficientNetLite0, LumaFaceResNet, LumaSFace)
 _MEASURED = 512
 
 
@@ -41,8 +43,8 @@ def restore(experiment: Experiment, file: ModelFile, crops: npt.NDArray[np.float
     """The network of a file, ready to be trained. crops [N, 1, S, S] settle its norms. Raises ExperimentError if the
     file is another network than the experiment's."""
     model = agcm(experiment).eval()
-    if experiment.system != "agcm" or not isinstance(model.backbone, LumaFaceResNet | LumaSFace):
-        raise ExperimentError(f"{experiment.name}: only AGCM on the backbones sface and face-resnet can be restored")
+    if experiment.system != "agcm" or not isinstance(model.backbone, _RESTORED):
+        raise ExperimentError(f"{experiment.name}: only AGCM on convolutional backbones can be restored")
     try:
         _fill(model, _constants(file.path))
     except (KeyError, RuntimeError) as error:

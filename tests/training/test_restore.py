@@ -90,7 +90,7 @@ def test_norms_divide_by_what_they_measure(restored: Restored, crops: np.ndarray
 
 
 def test_another_network_is_refused(face: FaceModel, tmp_path: Path, crops: np.ndarray) -> None:
-    with pytest.raises(restoring.ExperimentError, match="only AGCM on the backbones"):
+    with pytest.raises(restoring.ExperimentError, match="only AGCM on convolutional backbones"):
         restoring.restore(load(write_experiment(tmp_path, face)), SHIPPED, crops)
     with pytest.raises(restoring.ExperimentError, match="is not the network of agcm-sface"):
         restoring.restore(load(CONFIGS / "agcm-sface.toml"), SHIPPED, crops)
