@@ -53,9 +53,10 @@ def read(tensors: Tensors, heads: HeadSpec) -> tuple[ConceptReadout, ...]:
 
     Raises EngineError if a tensor is missing, has the wrong shape for `heads`, or is not finite.
     """
-    activation, active, inactive, maps = (
-        _finite(tensors, name) for name in ("activation", "active", "inactive", "maps")
+    activation, active, inactive = (
+        np.asarray(_finite(tensors, name), np.float64) for name in ("activation", "active", "inactive")
     )
+    maps = _finite(tensors, "maps")
     faces, concepts, columns = activation.shape[:1], len(heads.mean), len(heads.base)
     fits = activation.shape == (*faces, concepts) and active.shape == inactive.shape == (*faces, concepts, columns)
     if not fits or maps.ndim != 4 or maps.shape[:2] != activation.shape:
@@ -96,18 +97,18 @@ def peak(attention: Array) -> tuple[float, float]:
     return float(x), float(y)
 
 
-def peaks(maps: Floats) -> Floats:
+def peaks(maps: Array) -> Floats:
     """[N, 2], x and y in (0, 1) where each of the maps [N, h, w] of weights >= 0 is highest.
 
     The highest cell, refined to the weighted centre of the 3 x 3 cells around it; cells beyond the border weigh 0.
     """
     count, height, width = maps.shape
     row, column = np.divmod(maps.reshape(count, height * width).argmax(axis=1), width)
-    window = np.arange(3)
+    window = np.arange(-1, 2)
     rows, columns = row[:, None, None] + window[:, None], column[:, None, None] + window
-    padded = np.zeros((count, height + 2, width + 2))
-    padded[:, 1:-1, 1:-1] = maps
-    around = padded[np.arange(count)[:, None, None], rows, columns]
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    cells = maps[np.arange(count)[:, None, None], rows.clip(0, height - 1), columns.clip(0, width - 1)]
+    around = np.where(inside, cells, 0.0).astype(np.float64)
     weight = around.sum(axis=(1, 2))
     weight[weight <= 0.0] = 1.0  # an empty map: its first cell stays as it is
     x = column + 0.5 + (around[:, :, 2].sum(axis=1) - around[:, :, 0].sum(axis=1)) / weight
@@ -130,10 +131,9 @@ def _softmax(logits: Floats) -> Floats:
     return np.asarray(weights / weights.sum())
 
 
-def _finite(tensors: Tensors, name: str) -> Floats:
+def _finite(tensors: Tensors, name: str) -> Array:
     if name not in tensors:
         raise EngineError(f"the engine returned no {name!r}: this is no concept model")
-    array = np.asarray(tensors[name], dtype=np.float64)
-    if not np.isfinite(array).all():
+    if not np.isfinite(tensors[name]).all():
         raise EngineError(f"the engine returned {name!r} with values that are not finite")
-    return array
+    return tensors[name]

@@ -31,20 +31,39 @@ class Detection:
     confidence: float
 
 
-def detect(engine: Engine, luma: Luma, longest_px: int = 320, threshold: float = 0.5) -> tuple[Detection, ...]:
-    """Faces in `luma` [H, W], best first. The picture is scaled so that its longest side is about `longest_px`.
+class Sight:
+    """A picture as the network sees it, in memory that the next picture uses again."""
+
+    def __init__(self) -> None:
+        self._small: Luma = np.empty((0, 0), np.uint8)
+        self._tensor = np.empty((1, 1, 0, 0), np.float32)
+
+    def of(self, luma: Luma, longest_px: int) -> npt.NDArray[np.float32]:
+        """`luma` [H, W] scaled so that its longest side is about `longest_px`: [1, 1, h, w], until the next is asked
+        for."""
+        scale = longest_px / max(luma.shape)
+        rows, columns = (max(_MULTIPLE, round(side * scale / _MULTIPLE) * _MULTIPLE) for side in luma.shape)
+        way = cv2.INTER_AREA if columns < luma.shape[1] else cv2.INTER_LINEAR
+        self._small = np.asarray(cv2.resize(luma, (columns, rows), self._small, interpolation=way), np.uint8)
+        if self._tensor.shape[2:] != (rows, columns):
+            self._tensor = np.empty((1, 1, rows, columns), np.float32)
+        self._tensor[0, 0] = self._small
+        return self._tensor
+
+
+def detect(
+    engine: Engine, luma: Luma, longest_px: int = 320, threshold: float = 0.5, sight: Sight | None = None
+) -> tuple[Detection, ...]:
+    """Faces in `luma` [H, W], best first. The picture is scaled so that its longest side is about `longest_px`; sight:
+    the memory for that, where one picture follows another.
 
     Raises EngineError if the network fails or answers with values that are not finite.
     """
-    height, width = luma.shape
-    scale = longest_px / max(height, width)
-    rows, columns = (max(_MULTIPLE, round(side * scale / _MULTIPLE) * _MULTIPLE) for side in (height, width))
-    shrinks = columns < width
-    resized = cv2.resize(luma, (columns, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    tensors = engine.infer({"luma": np.asarray(resized, dtype=np.float32)[None, None]})
+    seen = (sight or Sight()).of(luma, longest_px)
+    tensors = engine.infer({"luma": seen})
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
         raise EngineError(f"{engine.manifest.name} on {engine.backend} returned values that are not finite")
-    to_picture = np.array([width / columns, height / rows], dtype=np.float32)
+    to_picture = np.array([luma.shape[1] / seen.shape[3], luma.shape[0] / seen.shape[2]], dtype=np.float32)
     found = _decode(
         tensors["heatmap"][0, 0], tensors["size"][0], tensors["offset"][0], tensors["landmarks"][0], threshold
     )

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.base import Engine
-from engines.detect import Detection, detect, overlap
+from engines.detect import Detection, Sight, detect, overlap
 from engines.preprocess import Affine, Luma, Points, crop, similarity
 from engines.track import View, eye_distance, follow, likeness, look, on_face, view
 
@@ -99,8 +99,9 @@ class FaceCrop:
 class _Track:
     """A known face.
 
-    pending [5, 2]: what the last detection corrects and is not yet applied. view: where to look in the next picture.
-    sightings: detections that agreed on its landmarks so far.
+    pending [5, 2]: what the last detection corrects and is not yet applied. view: what was seen around it, and where to
+    look in the next picture. spare: memory of the view before, for the next. sightings: detections that agreed on its
+    landmarks so far.
     """
 
     id: int
@@ -109,6 +110,7 @@ class _Track:
     box: Box
     confidence: float
     view: View | None
+    spare: Luma | None = None
     quality: float = 1.0
     confirmed: bool = True
     sightings: int = 1
@@ -124,6 +126,7 @@ class FaceFinder:
     def __init__(self, detector: Engine, settings: FaceSettings | None = None) -> None:
         self._detector = detector
         self._settings = settings or FaceSettings()
+        self._sight = Sight()
         self._tracks: tuple[_Track, ...] = ()
         self._shape = (0, 0)
         self._glance: Luma | None = None
@@ -150,7 +153,7 @@ class FaceFinder:
             if self._glance is not None and likeness(self._glance, glance) < _CUT_LIKENESS:
                 # After a cut whoever is there is somebody else, unless the flow itself held on to the face.
                 tracks = tuple(track for track in tracks if not track.lost)
-            found = detect(self._detector, luma, self._settings.detect_px, self._settings.keep_confidence)
+            found = detect(self._detector, luma, self._settings.detect_px, self._settings.keep_confidence, self._sight)
             tracks = self._reconcile(tracks, found)
             self._t_detected_ns = t_ns
         self._tracks = tuple(replace(track, view=look(luma, track.points, track.view)) for track in tracks)
@@ -205,9 +208,11 @@ def _size(track: _Track) -> float:
 
 def _advance(track: _Track, luma: Luma, elapsed_s: float) -> _Track:
     """The face one picture later by optical flow; quality 0 if it is lost."""
-    motion = None if track.view is None else follow(track.view, view(luma, track.view), track.points)
-    if motion is None:
-        return replace(track, quality=0.0)
+    before = track.view
+    now = None if before is None else view(luma, before, track.spare)
+    motion = None if before is None or now is None else follow(before, now, track.points)
+    if before is None or motion is None:
+        return replace(track, view=None, spare=None, quality=0.0)
     # A correction enters bit by bit, so that the crop glides to it and does not jump at key frames.
     part = np.float32(1.0 - np.exp(-elapsed_s / _SETTLE_S))
     points = motion.move(track.points + part * track.pending)
@@ -219,6 +224,8 @@ def _advance(track: _Track, luma: Luma, elapsed_s: float) -> _Track:
         points=points,
         pending=(1 - part) * track.pending * np.float32(motion.zoom),
         box=np.concatenate([centre - half, centre + half]).astype(np.float32),
+        view=now,
+        spare=before.luma,
         quality=motion.quality,
     )
 

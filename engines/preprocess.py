@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -41,24 +43,80 @@ def inverse(affine: Affine) -> Affine:
     return np.asarray(cv2.invertAffineTransform(affine), dtype=np.float32)
 
 
-def crop(luma: Luma, affine: Affine, size_px: int) -> Luma:
+class Halves:
+    """A picture and its halves, level by level, in memory that the next picture of the same size uses again."""
+
+    def __init__(self) -> None:
+        self._levels: list[Luma] = []
+        self._made = 0
+
+    def begin(self) -> None:
+        """Another picture: what the levels hold is out of date."""
+        self._made = 0
+
+    def level(self, luma: Luma, number: int) -> Luma:
+        """`luma` halved `number` times, made when it is first asked for; to be read until `begin`."""
+        if not number:
+            return luma
+        above = self.level(luma, number - 1)
+        if number > self._made:
+            kept = self._levels[number - 1] if number <= len(self._levels) else None
+            self._levels[number - 1 : number] = [np.asarray(cv2.pyrDown(above, kept), np.uint8)]
+            self._made = number
+        return self._levels[number - 1]
+
+
+def crop(luma: Luma, affine: Affine, size_px: int, halves: Halves | None = None, out: Luma | None = None) -> Luma:
     """Warp a luma plane [H, W] to an upright face crop [size_px, size_px]; outside the picture the border repeats.
 
     Faces larger than the crop are averaged down (a pyramid level at a time) before the warp, so that fine texture
-    does not alias into false wrinkles.
+    does not alias into false wrinkles. halves: those of this picture, where several crops share them. out: where the
+    crop is written, None for memory of its own.
     """
-    scale = float(np.hypot(affine[0, 0], affine[1, 0]))
-    while scale < 0.5 and min(luma.shape) >= 4:
-        luma = np.asarray(cv2.pyrDown(luma), dtype=np.uint8)
-        # pyrDown keeps even pixels: full-resolution x is 2 x of the half-size picture.
-        affine = np.concatenate([affine[:, :2] * 2.0, affine[:, 2:]], axis=1)
-        scale *= 2.0
-    warped = cv2.warpAffine(luma, affine, (size_px, size_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    scale, smaller, level = float(np.hypot(affine[0, 0], affine[1, 0])), min(luma.shape), 0
+    while scale < 0.5 and smaller >= 4:
+        scale, smaller, level = 2.0 * scale, (smaller + 1) // 2, level + 1
+    # Halving keeps even pixels: full-resolution x is 2 x of the half-size picture.
+    affine = np.concatenate([affine[:, :2] * np.float32(2**level), affine[:, 2:]], axis=1)
+    small = (halves or Halves()).level(luma, level)
+    warped = cv2.warpAffine(
+        small, affine, (size_px, size_px), out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     return np.asarray(warped, dtype=np.uint8)
 
 
-def to_tensor(crops: npt.NDArray[np.uint8], spec: CropSpec) -> npt.NDArray[np.float32]:
-    """Luma crops [B, S, S] (uint8, full range) to the network's input [B, 1, S, S] (float32)."""
-    scale = np.float32(1.0 / (255.0 * spec.std))
-    shift = np.float32(-spec.mean / spec.std)
-    return (crops[:, None].astype(np.float32) * scale) + shift
+def to_tensor(
+    crops: npt.NDArray[np.uint8], spec: CropSpec, out: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
+    """Luma crops [B, S, S] (uint8, full range) to the network's input [B, 1, S, S] (float32). out: where it is
+    written, None for memory of its own."""
+    tensor = np.empty((len(crops), 1, *crops.shape[1:]), np.float32) if out is None else out
+    np.copyto(tensor, crops[:, None])
+    tensor *= np.float32(1.0 / (255.0 * spec.std))
+    tensor += np.float32(-spec.mean / spec.std)
+    return tensor
+
+
+class CropBatch:
+    """The faces of one picture as the network takes them, in memory that the next picture uses again: whoever wants to
+    keep a tensor copies it. most: how many faces there may be."""
+
+    def __init__(self, spec: CropSpec, most: int) -> None:
+        self._spec, self._halves = spec, Halves()
+        self._crops = np.empty((most, spec.size_px, spec.size_px), np.uint8)
+        self._tensor = np.empty((most, 1, spec.size_px, spec.size_px), np.float32)
+
+    def cut(self, luma: Luma, faces: Sequence[Points]) -> tuple[Affine, ...]:
+        """Crop the faces with these landmarks [5, 2] out of a picture; the similarity of each, from picture to crop.
+
+        Raises ValueError if there are more than `most`.
+        """
+        self._halves.begin()
+        affines = tuple(similarity(points, self._spec.size_px) for points in faces)
+        for affine, out in zip(affines, self._crops[: len(affines)], strict=True):
+            crop(luma, affine, self._spec.size_px, self._halves, out)
+        return affines
+
+    def tensor(self, count: int) -> npt.NDArray[np.float32]:
+        """The network's input [count, 1, S, S] of the first `count` crops, to be read until the next is made."""
+        return to_tensor(self._crops[:count], self._spec, self._tensor[:count])

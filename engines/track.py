@@ -84,14 +84,15 @@ def eye_distance(points: Points) -> float:
     return _EYES * float(np.vdot(z, z).real) / float(abs(np.vdot(z, _SHAPE)))
 
 
-def look(luma: Luma, points: Points, before: View | None = None) -> View | None:
+def look(luma: Luma, points: Points, seen: View | None = None) -> View | None:
     """The view of `luma` [H, W] around a face's landmarks [5, 2]; None if too little of it is inside the picture.
 
-    The window of `before` is kept while the face is well inside it, so that a face at rest is not resampled anew.
+    seen: a view of the same picture, which stays while the face is well inside it: its window then is the one of the
+    next picture, and a face at rest is not resampled anew.
     """
     eyes = eye_distance(points)
-    if before is not None and _fits(before, points, eyes, luma.shape):
-        return view(luma, before)
+    if seen is not None and _fits(seen, points, eyes, luma.shape):
+        return seen
     step = max(1, int(np.ceil(eyes / _VIEW_EYES_PX)))
     x0, y0, x1, y1 = _around(points, _REACH * eyes, luma.shape)
     columns, rows = (x1 - x0) // step, (y1 - y0) // step
@@ -100,10 +101,10 @@ def look(luma: Luma, points: Points, before: View | None = None) -> View | None:
     return View((x0, y0), step, _cut(luma, (x0, y0), step, (rows, columns)))
 
 
-def view(luma: Luma, like: View) -> View:
-    """The same window of another picture of the same size."""
+def view(luma: Luma, like: View, out: Luma | None = None) -> View:
+    """The same window of another picture of the same size. out: where it is written if it has the window's size."""
     rows, columns = like.luma.shape
-    return View(like.corner, like.step, _cut(luma, like.corner, like.step, (rows, columns)))
+    return View(like.corner, like.step, _cut(luma, like.corner, like.step, (rows, columns), out))
 
 
 def follow(before: View, after: View, points: Points) -> Motion | None:
@@ -151,8 +152,13 @@ def fit(source: Points, target: Points, tolerance_px: float) -> tuple[complex, c
     if not len(turns):
         return 1 + 0j, 0j, np.zeros(len(z), np.bool_)
     shifts = w[apart] - turns * z[apart]
-    off = np.sort(np.abs(turns[:, None] * z + shifts[:, None] - w), axis=1)[:, len(z) // 2]
-    turn, shift = complex(turns[off.argmin()]), complex(shifts[off.argmin()])
+    apart_by = turns[:, None] * z  # in place from here on: it is the largest array of a frame
+    apart_by += shifts[:, None]
+    apart_by -= w
+    off = np.abs(apart_by)
+    off.partition(len(z) // 2, axis=1)
+    best = off[:, len(z) // 2].argmin()
+    turn, shift = complex(turns[best]), complex(shifts[best])
     for _ in range(2):
         residual = np.abs(turn * z + shift - w)
         agree = residual <= max(2.5 * float(np.sort(residual)[len(z) // 2]), tolerance_px)
@@ -185,13 +191,12 @@ def _fits(before: View, points: Points, eyes_px: float, shape: tuple[int, ...]) 
     return inside and 0.7 * (before.step - 1) <= eyes_px / _VIEW_EYES_PX <= 1.2 * before.step
 
 
-def _cut(luma: Luma, corner: tuple[int, int], step: int, size: tuple[int, int]) -> Luma:
+def _cut(luma: Luma, corner: tuple[int, int], step: int, size: tuple[int, int], out: Luma | None = None) -> Luma:
+    """Copied at every step: the caller may reuse the picture's memory."""
     rows, columns = size
     part = luma[corner[1] : corner[1] + rows * step, corner[0] : corner[0] + columns * step]
-    if step == 1:
-        return part.copy()  # the caller may reuse the picture's memory
     # Whole steps: OpenCV averages these blocks several times faster than fractional ones.
-    return np.asarray(cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return np.asarray(cv2.resize(part, (columns, rows), out, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _relit(luma: Luma, like: Luma) -> Luma:

@@ -12,9 +12,9 @@ import numpy as np
 
 from engines.base import EngineError
 from engines.concept import ConceptReadout, read
-from engines.face import Face, FaceCrop, FaceFinder, FaceSettings, align
+from engines.face import Face, FaceFinder, FaceSettings
 from engines.hear import Heard
-from engines.preprocess import Luma, to_tensor
+from engines.preprocess import Affine, CropBatch, Luma
 from engines.timed import FORGET_S, Past, TimedHead, seen_of
 from engines.voice import VoiceReading
 from pipeline.account import Account
@@ -58,6 +58,7 @@ class Analyzer:
         self._networks = networks
         self._calibration = calibration
         self._finder = FaceFinder(networks.detector, face_settings(cfg.face))
+        self._crops = CropBatch(networks.crop, cfg.face.max_faces)
         self._smoother = Smoother(cfg.readout.smoothing_s)
         self._prior = networks.hearing.prior if networks.hearing is not None and cfg.readout.voice_prior else None
         self._timed = None if networks.timed is None else TimedHead(networks.timed)
@@ -77,15 +78,15 @@ class Analyzer:
             found = self._finder.locate(luma, t_ns).faces
             located_ns = now_ns()
             good = [face for face in found if face.status == "tracked"]
-            crops = [align(luma, face, self._networks.crop.size_px) for face in good]
+            affines = self._crops.cut(luma, [face.points for face in good])
             aligned_ns = now_ns()
-            readouts = self._infer(crops)
+            readouts = self._infer(len(good))
         except EngineError as error:
             raise WorkerError(f"analyze: {error}") from error
         marks = Marks(received_ns, located_ns, aligned_ns, now_ns())
         # Of several people nobody knows whose voice it is.
         voice = heard.voice if heard is not None and len(found) == 1 else None
-        tracked = self._in_time(self._verdicts(good, crops, readouts, packet), readouts, voice, t_ns)
+        tracked = self._in_time(self._verdicts(good, affines, readouts, packet), readouts, voice, t_ns)
         verdicts = [tracked.get(face.id) or unsure(face.id) for face in found] or [NOBODY]
         engine = self._networks.model
         context = Context(packet, engine.manifest.identity, engine.backend, heard, dropped, self._calibration)
@@ -100,11 +101,11 @@ class Analyzer:
             for each, value in zip(verdicts, smoothed, strict=True)
         ]
 
-    def _infer(self, crops: Sequence[FaceCrop]) -> tuple[ConceptReadout, ...]:
-        if not crops:
+    def _infer(self, faces: int) -> tuple[ConceptReadout, ...]:
+        """All faces in one call."""
+        if not faces:
             return ()
-        tensor = to_tensor(np.stack([crop.luma for crop in crops]), self._networks.crop)
-        return read(self._networks.model.infer({"crop": tensor}), self._networks.heads)
+        return read(self._networks.model.infer({"crop": self._crops.tensor(faces)}), self._networks.heads)
 
     def _in_time(
         self, verdicts: Mapping[int, Verdict], readouts: Sequence[ConceptReadout], voice: VoiceReading | None, t_ns: int
@@ -125,10 +126,10 @@ class Analyzer:
         return found
 
     def _verdicts(
-        self, faces: Sequence[Face], crops: Sequence[FaceCrop], readouts: Sequence[ConceptReadout], packet: FramePacket
+        self, faces: Sequence[Face], affines: Sequence[Affine], readouts: Sequence[ConceptReadout], packet: FramePacket
     ) -> dict[int, Verdict]:
         networks = self._networks
-        places = [Place(crop.affine, networks.crop.size_px, packet.width_px, packet.height_px) for crop in crops]
+        places = [Place(affine, networks.crop.size_px, packet.width_px, packet.height_px) for affine in affines]
         return {
             face.id: scored(face.id, readout, networks.concepts, networks.heads, place)
             for face, readout, place in zip(faces, readouts, places, strict=True)

@@ -13,11 +13,13 @@ Luma = NDArray[np.uint8]
 _PLANAR = ("yuv4", "yuvj4", "yuva4", "nv12", "nv21", "nv16", "nv24", "gray")
 _PACKED = {"yuyv422": 0, "yvyu422": 0, "uyvy422": 1}
 _TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
+_NOTHING: Luma = np.empty((0, 0), np.uint8)  # OpenCV takes memory of its own where what it is given does not fit
 _EXPAND: Luma = np.clip(np.rint((np.arange(256) - 16.0) * (255.0 / 219.0)), 0, 255).astype(np.uint8)
 
 
 class LumaReader:
-    """Turns frames into luma planes; keeps one scaler for the formats that have no 8-bit luma plane to take.
+    """Turns frames into luma planes; keeps one scaler for the formats that have no 8-bit luma plane to take, and the
+    memory that each step writes to, which the next frame of the same size uses again.
 
     Video range (16..235) is expanded through a table. A stream of unknown range is video range, as decoders have
     it, unless its format says otherwise (yuvj, grey, RGB).
@@ -25,31 +27,40 @@ class LumaReader:
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
+        self._plane = self._expanded = self._turned = self._closed_up = _NOTHING
 
     def read(self, frame: av.VideoFrame) -> Luma:
-        """A contiguous height x width uint8 array, turned as the display matrix says; it may view the frame."""
-        plane = _plane(frame)
+        """A contiguous height x width uint8 array, turned as the display matrix says. It may view the frame, and holds
+        until the next is read: whoever keeps it copies it."""
+        plane = self._as_it_is(frame)
         if plane is None:
             grey = self._reformatter.reformat(frame, format="gray", dst_color_range=ColorRange.JPEG, threads=1)
             plane = _rows(grey, step=1)
         elif not _is_full_range(frame):
-            plane = np.asarray(cv2.LUT(plane, _EXPAND), np.uint8)
+            plane = self._expanded = np.asarray(cv2.LUT(plane, _EXPAND, self._expanded), np.uint8)
         turns = round(frame.rotation / 90) % 4
         if turns:
-            return np.asarray(cv2.rotate(plane, _TURNS[turns]), np.uint8)
-        return np.ascontiguousarray(plane)
+            self._turned = np.asarray(cv2.rotate(plane, _TURNS[turns], self._turned), np.uint8)
+            return self._turned
+        return plane if plane.flags.c_contiguous else self._close_up(plane)
 
+    def _close_up(self, plane: Luma) -> Luma:
+        """The same without the padding between its rows."""
+        if self._closed_up.shape != plane.shape:
+            self._closed_up = np.empty(plane.shape, np.uint8)
+        np.copyto(self._closed_up, plane)
+        return self._closed_up
 
-def _plane(frame: av.VideoFrame) -> Luma | None:
-    """The 8-bit luma samples where the frame has them as they are, else None."""
-    name = frame.format.name
-    if frame.format.components[0].bits != 8:
-        return None
-    if name in _PACKED:
-        return np.asarray(
-            cv2.extractChannel(_rows(frame, step=2).reshape(frame.height, -1, 2), _PACKED[name]), np.uint8
-        )
-    return _rows(frame, step=1) if name.startswith(_PLANAR) else None
+    def _as_it_is(self, frame: av.VideoFrame) -> Luma | None:
+        """The 8-bit luma samples where the frame has them, else None."""
+        name = frame.format.name
+        if frame.format.components[0].bits != 8:
+            return None
+        if name in _PACKED:
+            pairs = _rows(frame, step=2).reshape(frame.height, -1, 2)
+            self._plane = np.asarray(cv2.extractChannel(pairs, _PACKED[name], self._plane), np.uint8)
+            return self._plane
+        return _rows(frame, step=1) if name.startswith(_PLANAR) else None
 
 
 def _rows(frame: av.VideoFrame, step: int) -> Luma:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.preprocess import TEMPLATE, Affine, Luma, Points, crop, inverse, similarity, to_tensor
+from engines.preprocess import TEMPLATE, Affine, CropBatch, Halves, Luma, Points, crop, inverse, similarity, to_tensor
 from engines.spec import CropSpec
 
 SIZE_PX = 112
@@ -133,3 +133,35 @@ def test_the_tensor_is_the_normalised_luma() -> None:
     assert tensor.dtype == np.float32
     np.testing.assert_allclose(tensor[0], -2.0, atol=1e-6)
     np.testing.assert_allclose([tensor[1, 0, 0, 1], tensor[1, 0, 1, 0]], [-1.2, 2.0], atol=1e-6)
+
+
+def test_halves_are_those_of_the_picture_that_was_begun(astronaut: Luma) -> None:
+    halves, other = Halves(), np.ascontiguousarray(astronaut[::-1])
+    for picture in (astronaut, other, astronaut[:256]):
+        halves.begin()
+        quarter = halves.level(picture, 2)
+        np.testing.assert_array_equal(quarter, cv2.pyrDown(cv2.pyrDown(picture)))
+        np.testing.assert_array_equal(halves.level(picture, 1), cv2.pyrDown(picture))
+        assert np.shares_memory(halves.level(picture, 2), quarter), "made once for all faces of a picture"
+        assert halves.level(picture, 0) is picture
+
+
+def test_faces_in_shared_memory_are_the_same_as_alone(astronaut: Luma) -> None:
+    """Large, small and turned faces, of one picture after another."""
+    spec = CropSpec(SIZE_PX, mean=0.5, std=0.25)
+    batch = CropBatch(spec, most=3)
+    for picture in (astronaut, np.ascontiguousarray(astronaut[:, ::-1]), astronaut[:300]):
+        faces = [moved(480, 0.1, 10, 20), moved(90, -0.4, 200, 80), moved(250, 0.0, 120, 40)]
+        affines = batch.cut(picture, faces)
+        alone = np.stack([crop(picture, similarity(face, SIZE_PX), SIZE_PX) for face in faces])
+        tensor = batch.tensor(3)
+        np.testing.assert_array_equal(affines, [similarity(face, SIZE_PX) for face in faces])
+        np.testing.assert_array_equal(tensor, to_tensor(alone, spec))
+        assert tensor.flags.c_contiguous
+        assert np.shares_memory(batch.tensor(1), tensor)
+
+
+def test_more_faces_than_there_is_room_for_are_refused(astronaut: Luma) -> None:
+    batch = CropBatch(CropSpec(SIZE_PX, mean=0.5, std=0.25), most=1)
+    with pytest.raises(ValueError, match="zip"):
+        batch.cut(astronaut, [moved(90, 0.0, 200, 80)] * 2)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
 import msgspec
 import numpy as np
 import pytest
 
-from engines.spec import load_model_file
+from engines.base import Array, Engine, Tensors
+from engines.spec import Manifest, load_model_file
 from pipeline.analyze import Analyzer
 from pipeline.bus import Received, WorkerError
 from pipeline.clock import now_ns
@@ -139,6 +143,70 @@ def test_an_engine_that_fails_is_an_error_and_never_a_result() -> None:
     with pytest.raises(WorkerError, match="closed") as caught:
         analyzer.results(frame, 1, None, Drops(), now_ns())
     assert caught.value.exit_code == 1
+    networks.close()
+
+
+@dataclass
+class Counting:
+    """An engine that keeps how many rows each of its calls had."""
+
+    engine: Engine
+    rows: list[int] = field(default_factory=list)
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.engine.manifest
+
+    @property
+    def backend(self) -> str:
+        return self.engine.backend
+
+    def infer(self, inputs: Mapping[str, Array]) -> Tensors:
+        self.rows.append(len(inputs["crop"]))
+        return self.engine.infer(inputs)
+
+    def close(self) -> None:
+        self.engine.close()
+
+
+@needs_model
+def test_all_faces_of_a_frame_are_one_call_of_the_network() -> None:
+    cfg, face = config(), astronaut()
+    networks = load(cfg)
+    counting = Counting(networks.model)
+    analyzer = Analyzer(cfg, replace(networks, model=counting))
+    for seq, count in enumerate((3, 1, 2)):
+        picture = np.hstack([face] * count + [BLACK] * (3 - count))
+        frame = Received(packet(seq, picture), memoryview(picture).cast("B"))
+        results = analyzer.results(frame, seq * 10**10, None, Drops(), now_ns())
+        assert [result.status for result in results] == ["tracked"] * count
+    assert counting.rows == [3, 1, 2]
+    networks.close()
+
+
+@needs_model
+def test_memory_that_is_used_again_is_in_no_result() -> None:
+    """Frames of different faces and sizes: what was said of one stays, and is what would be said of it alone."""
+    cfg, face = config(), astronaut()
+    pictures = [face, np.ascontiguousarray(face[:, ::-1]), np.roll(face, 40, axis=1), face[:300], np.hstack([face] * 2)]
+    networks = load(cfg)
+    analyzer = Analyzer(cfg, networks)
+
+    def ask(who: Analyzer, seq: int) -> list[EngagementFrame]:
+        luma = np.array(pictures[seq], order="C")
+        frame = Received(packet(seq, luma), memoryview(luma).cast("B"))
+        results = who.results(frame, seq * 10**10, None, Drops(), now_ns())
+        luma[:] = 0  # the socket takes its memory back
+        return results
+
+    answers = [ask(analyzer, seq) for seq in range(len(pictures))]
+    kept = [[msgspec.json.encode(result) for result in each] for each in answers]
+    ask(analyzer, 0)
+    assert [[msgspec.json.encode(result) for result in each] for each in answers] == kept
+    for seq in (0, 3, 4):  # the first picture, or a new size: nobody was followed here
+        alone = ask(Analyzer(cfg, networks), seq)
+        said = [[(r.status, r.expression, r.contributions) for r in some] for some in (answers[seq], alone)]
+        assert said[0] == said[1]
     networks.close()
 
 
