@@ -43,6 +43,11 @@ class Engine(Protocol):
         ...
 
 
+def is_finite(array: Array) -> bool:
+    """Whether every value is a finite number; without an array of answers, for NaN goes through min and max."""
+    return not array.size or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+
+
 def check_inputs(manifest: Manifest, inputs: Mapping[str, Array]) -> None:
     """Raise EngineError unless `inputs` has the names, dtypes and shapes of the manifest."""
     wanted = {spec.name: spec for spec in manifest.inputs}

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from engines.base import Array, EngineError, Tensors
+from engines.base import Array, EngineError, Tensors, is_finite
 from engines.spec import HeadSpec
 
 Floats = npt.NDArray[np.float64]
@@ -134,6 +134,6 @@ def _softmax(logits: Floats) -> Floats:
 def _finite(tensors: Tensors, name: str) -> Array:
     if name not in tensors:
         raise EngineError(f"the engine returned no {name!r}: this is no concept model")
-    if not np.isfinite(tensors[name]).all():
+    if not is_finite(tensors[name]):
         raise EngineError(f"the engine returned {name!r} with values that are not finite")
     return tensors[name]

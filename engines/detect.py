@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from engines.base import Engine, EngineError
+from engines.base import Engine, EngineError, is_finite
 from engines.preprocess import Luma, Points
 
 _STRIDE = 4
@@ -61,7 +61,7 @@ def detect(
     """
     seen = (sight or Sight()).of(luma, longest_px)
     tensors = engine.infer({"luma": seen})
-    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+    if not all(map(is_finite, tensors.values())):
         raise EngineError(f"{engine.manifest.name} on {engine.backend} returned values that are not finite")
     to_picture = np.array([luma.shape[1] / seen.shape[3], luma.shape[0] / seen.shape[2]], dtype=np.float32)
     found = _decode(

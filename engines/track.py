@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from engines.preprocess import TEMPLATE, Affine, Luma, Points, inverse, similarity
 
+Complex = npt.NDArray[np.complex128]
+
 # A face is followed at about this distance between its eyes or less: enough for 0.1 px in the crop, and the cost stays
 # the same however large the face is.
 _VIEW_EYES_PX = 36.0
@@ -146,18 +148,13 @@ def fit(source: Points, target: Points, tolerance_px: float) -> tuple[complex, c
     """
     z, w = _complex(source), _complex(target)
     half = len(z) // 2
-    run = z - np.roll(z, half)
+    run = z[half:] - z[: len(z) - half]
     apart = np.abs(run) > 1e-6
-    turns = (w - np.roll(w, half))[apart] / run[apart]
+    turns = (w[half:] - w[: len(w) - half])[apart] / run[apart]
     if not len(turns):
         return 1 + 0j, 0j, np.zeros(len(z), np.bool_)
-    shifts = w[apart] - turns * z[apart]
-    apart_by = turns[:, None] * z  # in place from here on: it is the largest array of a frame
-    apart_by += shifts[:, None]
-    apart_by -= w
-    off = np.abs(apart_by)
-    off.partition(len(z) // 2, axis=1)
-    best = off[:, len(z) // 2].argmin()
+    shifts = w[half:][apart] - turns * z[half:][apart]
+    best = _median_residuals(z, w, turns, shifts).argmin()
     turn, shift = complex(turns[best]), complex(shifts[best])
     for _ in range(2):
         residual = np.abs(turn * z + shift - w)
@@ -167,6 +164,17 @@ def fit(source: Points, target: Points, tolerance_px: float) -> tuple[complex, c
         turn = complex(np.vdot(centred, w[agree] - middle_w) / max(np.vdot(centred, centred).real, 1e-9))
         shift = complex(middle_w - turn * middle_z)
     return turn, shift, np.abs(turn * z + shift - w) <= 3 * tolerance_px
+
+
+def _median_residuals(z: Complex, w: Complex, turns: Complex, shifts: Complex) -> npt.NDArray[np.float32]:
+    """[H], how far each similarity leaves half of the points z [N] from w [N]: turn z + shift - w as one product, in
+    single precision around the middle of the points. These are the largest arrays of a frame."""
+    middle = z.mean()
+    motions = np.array([turns, turns * middle + shifts - middle, np.ones_like(turns)], np.complex64)
+    points = np.array([z - middle, np.ones_like(z), middle - w], np.complex64)
+    residuals: npt.NDArray[np.float32] = np.abs(motions.T @ points)
+    residuals.partition(len(z) // 2, axis=1)
+    return residuals[:, len(z) // 2]
 
 
 def _around(points: Points, reach_px: float, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -245,10 +253,10 @@ def _patch(view: View, points: Points) -> Luma:
 
 def likeness(one: Luma, other: Luma) -> float:
     """Correlation of two pictures of the same size; 0 if one of them is flat."""
-    a, b = one - one.mean(dtype=np.float64), other - other.mean(dtype=np.float64)
-    spread = float(np.sqrt(np.sum(a * a) * np.sum(b * b)))
-    return float(np.sum(a * b) / spread) if spread > one.size else 0.0
+    a, b = ((each - np.float32(each.mean())).ravel() for each in (one, other))
+    spread = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / spread if spread > one.size else 0.0
 
 
-def _complex(points: Points) -> npt.NDArray[np.complex128]:
+def _complex(points: Points) -> Complex:
     return np.asarray(points[:, 0] + 1j * points[:, 1].astype(np.float64))

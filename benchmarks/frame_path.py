@@ -1,0 +1,159 @@
+"""The way of a frame in one process, stage by stage, with the memory that the workers keep for it."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import av
+import psutil
+
+from engines.concept import ConceptReadout, read
+from engines.face import Face, FaceFinder
+from engines.preprocess import Affine, CropBatch, Luma
+from pipeline.analyze import Analyzer, face_settings
+from pipeline.bus import Received
+from pipeline.clock import WallClock, now_ns
+from pipeline.config import LiveConfig
+from pipeline.decode import Losses, pictures
+from pipeline.luma import LumaReader
+from pipeline.messages import Drops, EngagementFrame, FramePacket, encode
+from pipeline.networks import Networks
+from pipeline.readout import Context, Marks, Place, message, scored, stages
+from pipeline.sources import source_of, video_stream
+
+STAGES: Final = ("decode", "luma", "locate", "crop", "tensor", "infer", "readout", "encode")
+WORKER: Final = "analyze"
+_PERIOD_NS: Final = 33_333_333
+
+
+class Meter:
+    """Bytes that are new while a stage runs, at the most at one moment: by stage, then by frame number. Memory that is
+    kept from frame to frame is not new. It sees what tracemalloc sees: Python's objects and NumPy's arrays."""
+
+    def __init__(self) -> None:
+        self.bytes: dict[str, dict[int, int]] = {name: {} for name in (*STAGES, WORKER)}
+
+    @contextmanager
+    def at(self, stage: str, seq: int) -> Iterator[None]:
+        """Measure what is done inside; tracemalloc is running."""
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+        self.bytes[stage][seq] = peak - before
+
+
+def lumas(path: Path, meter: Meter | None = None) -> Iterator[tuple[int, Luma]]:
+    """Number and luma plane of every picture, as the capture worker reads them: to be used before the next."""
+    reader = LumaReader()
+    with av.open(str(path)) as container:
+        decoded = pictures(container, video_stream(container, source_of(str(path))), Losses())
+        seq = 0
+        while True:
+            with _at(meter, "decode", seq):
+                picture = next(decoded, None)
+            if picture is None:
+                return
+            with _at(meter, "luma", seq):
+                luma = reader.read(picture.frame)
+            yield seq, luma
+            seq += 1
+
+
+@contextmanager
+def _at(meter: Meter | None, stage: str, seq: int) -> Iterator[None]:
+    if meter is None:
+        yield
+        return
+    with meter.at(stage, seq):
+        yield
+
+
+def stage_by_stage(path: Path, cfg: LiveConfig, networks: Networks, meter: Meter, frames: int) -> Iterator[bool]:
+    """Takes the first frames of a clip through every stage; of each, whether the detector ran."""
+    stages_of = _Stages(cfg, networks, meter)
+    for seq, luma in lumas(path, meter):
+        if seq == frames:
+            return
+        yield stages_of.take(seq, luma)
+
+
+class _Stages:
+    """What the analysis does with a frame, each stage a call of its own."""
+
+    def __init__(self, cfg: LiveConfig, networks: Networks, meter: Meter) -> None:
+        self._networks, self._meter = networks, meter
+        self._finder = FaceFinder(networks.detector, face_settings(cfg.face))
+        self._crops = CropBatch(networks.crop, cfg.face.max_faces)
+        self._wall = WallClock()
+
+    def take(self, seq: int, luma: Luma) -> bool:
+        """Whether the detector ran. A frame without a face ends where faces are cut out. What a stage makes lives until
+        the frame is over, as in a session."""
+        meter, networks, packet = self._meter, self._networks, _packet(seq, luma)
+        with meter.at("locate", seq):
+            found = self._finder.locate(luma, seq * _PERIOD_NS)
+        faces = [face for face in found.faces if face.status == "tracked"]
+        if not faces:
+            return found.detected
+        with meter.at("crop", seq):
+            affines = self._crops.cut(luma, [face.points for face in faces])
+        with meter.at("tensor", seq):
+            tensor = self._crops.tensor(len(faces))
+        with meter.at("infer", seq):
+            tensors = networks.model.infer({"crop": tensor})
+        with meter.at("readout", seq):
+            readouts = read(tensors, networks.heads)
+            results = [self._message(*each, packet) for each in zip(faces, affines, readouts, strict=True)]
+        with meter.at("encode", seq):
+            sent = [encode(result) for result in results]
+        return found.detected and bool(sent)
+
+    def _message(self, face: Face, affine: Affine, readout: ConceptReadout, packet: FramePacket) -> EngagementFrame:
+        networks, t_ns = self._networks, now_ns()
+        place = Place(affine, networks.crop.size_px, packet.width_px, packet.height_px)
+        verdict = scored(face.id, readout, networks.concepts, networks.heads, place)
+        context = Context(packet, networks.model.manifest.identity, networks.model.backend, None, Drops())
+        stages_ms = stages(packet, Marks(t_ns, t_ns, t_ns, t_ns), t_ns)
+        return message(verdict, context, verdict.score, stages_ms, t_ns, self._wall.iso(t_ns))
+
+
+def as_the_worker(path: Path, cfg: LiveConfig, networks: Networks, meter: Meter, frames: int) -> Iterator[None]:
+    """The same frames through the analysis of a session, as one stage: from a picture to its results."""
+    analyzer = Analyzer(cfg, networks)
+    for seq, luma in lumas(path):
+        if seq == frames:
+            return
+        received = Received(_packet(seq, luma), luma.data.cast("B"))
+        with meter.at(WORKER, seq):
+            analyzer.results(received, seq * _PERIOD_NS, None, Drops(), now_ns())
+        yield
+
+
+def resident_growth(path: Path, cfg: LiveConfig, networks: Networks, warm_up: int) -> tuple[int, int]:
+    """Plays the whole clip, from decoding to the encoded result, without measuring anything in between: how many frames
+    came after the first `warm_up`, and by how many bytes the process grew over them."""
+    analyzer, process = Analyzer(cfg, networks), psutil.Process()
+    begin = end = count = 0
+    for seq, luma in lumas(path):
+        received = Received(_packet(seq, luma), luma.data.cast("B"))
+        for result in analyzer.results(received, seq * _PERIOD_NS, None, Drops(), now_ns()):
+            encode(result)
+        end = process.memory_info().rss
+        if seq < warm_up:
+            begin = end
+        else:
+            count += 1
+    return count, end - begin
+
+
+def _packet(seq: int, luma: Luma) -> FramePacket:
+    t_ns = now_ns()
+    return FramePacket(
+        session="s", source="demo", seq=seq, t_capture_ns=t_ns, t_send_ns=t_ns,
+        width_px=luma.shape[1], height_px=luma.shape[0], media_ns=seq * _PERIOD_NS,
+    )  # fmt: skip
