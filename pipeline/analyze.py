@@ -12,6 +12,7 @@ import numpy as np
 
 from engines.base import EngineError
 from engines.concept import ConceptReadout, read
+from engines.cores import keep_to
 from engines.face import Face, FaceFinder, FaceSettings
 from engines.hear import Heard
 from engines.preprocess import Affine, CropBatch, Luma
@@ -143,6 +144,8 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
         reporter = Reporter(link.session, "analyze", results)
         results.wait_for_subscriber("health", stop, timeout_s=1.0)
         reporter.enter("starting")
+        if cfg.engine.pin:
+            _pin(cfg.engine.pin)  # before the networks have threads
         networks = load(cfg)
         stack.callback(networks.close)
         at_full_speed = cfg.capture.pace == "max"
@@ -187,6 +190,14 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
             reporter.tick(account.losses | sound.losses)
         reporter.enter("ended", account.losses | sound.losses)
         reporter.event("ended", f"{'' if ended else 'stopped: '}{account}")
+
+
+def _pin(cores: int) -> None:
+    """Raises WorkerError, the user's to mend, where this process cannot be kept to so many cores."""
+    try:
+        keep_to(cores)
+    except EngineError as error:
+        raise WorkerError(str(error), 2) from error
 
 
 def frame_time_ns(packet: FramePacket, in_file_time: bool) -> int:

@@ -69,7 +69,7 @@ def load(cfg: LiveConfig) -> Networks:
         voice = None if hears is None else choose(engine.backend, hears, "fp32", 1, _hush(hears))
     except (ManifestError, EngineError) as error:
         raise WorkerError(str(error), 2) from error
-    notices = [concepts.choice.summary(), f"detector: {detector.engine.backend}"]
+    notices = [concepts.choice.summary(), f"detector: {detector.choice.taken.text}"]
     if voice is not None:
         notices.append(f"voice: {voice.engine.manifest.identity}, {voice.engine.backend}")
     return Networks(

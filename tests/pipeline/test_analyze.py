@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -11,10 +14,10 @@ import pytest
 
 from engines.base import Array, Engine, Tensors
 from engines.spec import Manifest, load_model_file
-from pipeline.analyze import Analyzer
+from pipeline.analyze import Analyzer, run
 from pipeline.bus import Received, WorkerError
 from pipeline.clock import now_ns
-from pipeline.config import FaceConfig
+from pipeline.config import FaceConfig, Link
 from pipeline.messages import Drops, EngagementFrame, Event
 from pipeline.networks import load
 from tests.pipeline.bench import BLACK, LIMIT_MS, MODEL, astronaut, config, needs_model, packet, send, worker
@@ -208,6 +211,16 @@ def test_memory_that_is_used_again_is_in_no_result() -> None:
         said = [[(r.status, r.expression, r.contributions) for r in some] for some in (answers[seq], alone)]
         assert said[0] == said[1]
     networks.close()
+
+
+def test_more_cores_than_there_are_is_the_users_to_mend() -> None:
+    cfg = config()
+    too_many = msgspec.structs.replace(cfg, engine=msgspec.structs.replace(cfg.engine, pin=4096))
+    with tempfile.TemporaryDirectory() as folder:
+        ends = {name: f"ipc://{Path(folder) / name}" for name in ("video", "audio", "results_in")}
+        with pytest.raises(WorkerError, match=r"engine\.pin = 4096") as caught:
+            run(too_many, Link(session="s", **ends), threading.Event())
+    assert caught.value.exit_code == 2
 
 
 @needs_model

@@ -40,7 +40,6 @@ def test_a_model_that_cannot_be_had_is_the_users_to_mend(engine: EngineConfig, t
     [
         EngineConfig(model=MODEL, backend="nosuch"),
         EngineConfig(model=MODEL, backend="onnxruntime", precision="int3"),
-        EngineConfig(model=MODEL, threads=0),
     ],
 )
 def test_an_engine_that_cannot_be_had_is_the_users_to_mend(engine: EngineConfig) -> None:
