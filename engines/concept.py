@@ -37,6 +37,7 @@ class ConceptReadout:
     score: base + the sum of the contributions' column 0, rounded once (math.fsum), whatever their order.
     expressions: [E], probabilities, softmax(logits / temperature of the heads); they sum to 1.
     peaks: [K, 2], x and y where the concept was seen, as shares of the crop's sides.
+    landmarks: [5, 2], where the face lies in the crop, in the same shares; None if the model does not say.
     """
 
     activation: Floats
@@ -46,6 +47,7 @@ class ConceptReadout:
     score: float
     expressions: Floats
     peaks: Floats
+    landmarks: Floats | None = None
 
 
 def read(tensors: Tensors, heads: HeadSpec) -> tuple[ConceptReadout, ...]:
@@ -63,7 +65,9 @@ def read(tensors: Tensors, heads: HeadSpec) -> tuple[ConceptReadout, ...]:
         shapes = ", ".join(str(each.shape) for each in (activation, active, inactive, maps))
         raise EngineError(f"the heads are {concepts} concepts x {columns} outputs, the tensors {shapes}: not one model")
     at = peaks(maps.reshape(activation.size, *maps.shape[2:])).reshape(*activation.shape, 2)
-    return tuple(_readout(*face, heads) for face in zip(activation, active, inactive, at, strict=True))
+    places = _finite(tensors, "landmarks").astype(np.float64) if "landmarks" in tensors else [None] * len(at)
+    faces_said = zip(activation, active, inactive, at, places, strict=True)
+    return tuple(_readout(*face, heads) for face in faces_said)
 
 
 def intervene(readout: ConceptReadout, heads: HeadSpec, values: Mapping[int, float]) -> ConceptReadout:
@@ -76,7 +80,7 @@ def intervene(readout: ConceptReadout, heads: HeadSpec, values: Mapping[int, flo
         if not 0 <= k < len(activation) or not 0.0 <= value <= 1.0:
             raise ValueError(f"concept {k} := {value}: needs an index below {len(activation)} and a value in [0, 1]")
         activation[k] = value
-    return _readout(activation, readout.active, readout.inactive, readout.peaks, heads)
+    return _readout(activation, readout.active, readout.inactive, readout.peaks, readout.landmarks, heads)
 
 
 def half_width(readout: ConceptReadout, heads: HeadSpec) -> float | None:
@@ -116,12 +120,15 @@ def peaks(maps: Array) -> Floats:
     return np.stack([x / width, y / height], axis=1)
 
 
-def _readout(activation: Floats, active: Floats, inactive: Floats, at: Floats, heads: HeadSpec) -> ConceptReadout:
+def _readout(
+    activation: Floats, active: Floats, inactive: Floats, at: Floats, places: Floats | None, heads: HeadSpec
+) -> ConceptReadout:
     p = activation[:, None]
     contributions = p * active + (1.0 - p) * inactive - np.asarray(heads.mean)
     logits = np.asarray(heads.base[1:]) + contributions[:, 1:].sum(axis=0)
     score = math.fsum((heads.base[0], *contributions[:, 0]))
-    return ConceptReadout(activation, active, inactive, contributions, score, _softmax(logits / heads.temperature), at)
+    expressions = _softmax(logits / heads.temperature)
+    return ConceptReadout(activation, active, inactive, contributions, score, expressions, at, places)
 
 
 def _softmax(logits: Floats) -> Floats:

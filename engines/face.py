@@ -7,18 +7,18 @@ detection. A face is only ever reported where the flow or a detection of this ve
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from engines.base import Engine
 from engines.detect import Detection, Sight, detect, overlap
+from engines.follow import Box, ByFlow, Follower, Track, nudged
 from engines.preprocess import Affine, Luma, Points, crop, similarity
-from engines.track import View, eye_distance, follow, likeness, look, on_face, view
+from engines.track import eye_distance, likeness, on_face
 
-Box = npt.NDArray[np.float32]
 Reason = Literal["too_small", "outside_picture", "unsure", "unconfirmed"]
 
 _CROP_PLACES: Points = np.array(
@@ -31,7 +31,6 @@ _GATE_ZOOM = 1.7
 # Landmarks of the detector differ from picture to picture by about a pixel of the picture that it sees; differences of
 # a few such pixels are a head that turned; by a third of the eye distance, something else than this face was followed.
 _NOISE_PX, _MIN_GAIN, _RUNAWAY = 1.0, 0.25, 0.33
-_SETTLE_S = 0.1
 _CUT_LIKENESS = 0.5
 
 
@@ -95,39 +94,18 @@ class FaceCrop:
     affine: Affine
 
 
-@dataclass(frozen=True, slots=True)
-class _Track:
-    """A known face.
-
-    pending [5, 2]: what the last detection corrects and is not yet applied. view: what was seen around it, and where to
-    look in the next picture. spare: memory of the view before, for the next. sightings: detections that agreed on its
-    landmarks so far.
-    """
-
-    id: int
-    points: Points
-    pending: Points
-    box: Box
-    confidence: float
-    view: View | None
-    spare: Luma | None = None
-    quality: float = 1.0
-    confirmed: bool = True
-    sightings: int = 1
-
-    @property
-    def lost(self) -> bool:
-        return self.quality <= 0.0
-
-
 class FaceFinder:
     """Finds and follows faces in one stream. The same pictures and times always give the same answer."""
 
-    def __init__(self, detector: Engine, settings: FaceSettings | None = None) -> None:
+    def __init__(
+        self, detector: Engine, settings: FaceSettings | None = None, follower: Follower | None = None
+    ) -> None:
         self._detector = detector
+        self._follower = follower or ByFlow()
+        self._elapsed_s = 0.0
         self._settings = settings or FaceSettings()
         self._sight = Sight()
-        self._tracks: tuple[_Track, ...] = ()
+        self._tracks: tuple[Track, ...] = ()
         self._shape = (0, 0)
         self._glance: Luma | None = None
         self._t_ns = 0
@@ -146,7 +124,8 @@ class FaceFinder:
         if luma.shape != self._shape:
             self._tracks, self._glance, self._shape = (), None, (luma.shape[0], luma.shape[1])
         elapsed_s = max(0, t_ns - self._t_ns) / 1e9
-        tracks = tuple(_advance(track, luma, elapsed_s) for track in self._tracks)
+        self._elapsed_s = elapsed_s
+        tracks = tuple(self._follower.advance(track, luma, elapsed_s) for track in self._tracks)
         is_key = self._wants_detection(tracks, t_ns)
         glance = luma[luma.shape[0] // 36 :: max(1, luma.shape[0] // 18), :: max(1, luma.shape[1] // 32)].copy()
         if is_key:
@@ -156,17 +135,26 @@ class FaceFinder:
             found = detect(self._detector, luma, self._settings.detect_px, self._settings.keep_confidence, self._sight)
             tracks = self._reconcile(tracks, found)
             self._t_detected_ns = t_ns
-        self._tracks = tuple(replace(track, view=look(luma, track.points, track.view)) for track in tracks)
+        self._tracks = tuple(self._follower.remember(track, luma) for track in tracks)
         self._glance, self._t_ns = glance, t_ns
         return Faces(tuple(_report(track, luma.shape, self._settings) for track in self._tracks), is_key)
 
-    def _wants_detection(self, tracks: tuple[_Track, ...], t_ns: int) -> bool:
+    def settle(self, luma: Luma, seen: Mapping[int, tuple[Affine, Points]]) -> None:
+        """Correct where the faces of the picture just located are by what the network saw of them. The next picture
+        begins there. seen: by id, the similarity [2, 3] from picture to shares of the crop, and the landmarks [5, 2].
+        """
+        self._tracks = tuple(self._settled(track, luma, seen.get(track.id)) for track in self._tracks)
+
+    def _settled(self, track: Track, luma: Luma, seen: tuple[Affine, Points] | None) -> Track:
+        return track if seen is None else self._follower.remember(nudged(track, *seen, self._elapsed_s), luma)
+
+    def _wants_detection(self, tracks: tuple[Track, ...], t_ns: int) -> bool:
         in_doubt = any(track.quality < self._settings.min_quality or not track.confirmed for track in tracks)
         since_s = (t_ns - self._t_detected_ns) / 1e9
         # Time that runs backwards is a stream that began anew.
         return not tracks or in_doubt or not 0 <= since_s < self._settings.redetect_s
 
-    def _reconcile(self, tracks: tuple[_Track, ...], found: tuple[Detection, ...]) -> tuple[_Track, ...]:
+    def _reconcile(self, tracks: tuple[Track, ...], found: tuple[Detection, ...]) -> tuple[Track, ...]:
         """Known faces confirmed, corrected or given up, and new ones begun."""
         settings = self._settings
         found = tuple(d for d in found if np.isfinite(d.points).all() and np.ptp(d.points, axis=0).min() > 0.5)
@@ -182,14 +170,14 @@ class FaceFinder:
         fresh = [d for j, d in enumerate(found) if j not in pairs.values() and d.confidence >= settings.new_confidence]
         boxes = np.array([track.box for track in kept]).reshape(-1, 4)
         begun = [
-            _Track(0, d.points, np.zeros_like(d.points), d.box, d.confidence, None)
+            Track(0, d.points, np.zeros_like(d.points), d.box, d.confidence)
             for d in fresh
             if not len(boxes) or overlap(d.box, boxes).max() < 0.3
         ]
         largest = sorted(kept + begun, key=lambda t: -eye_distance(t.points) * (1.25 if t.id else 1.0))
         return tuple(self._named(track) for track in sorted(largest[: settings.max_faces], key=_size, reverse=True))
 
-    def _named(self, track: _Track) -> _Track:
+    def _named(self, track: Track) -> Track:
         if track.id:
             return track
         self._ids += 1
@@ -202,35 +190,11 @@ def align(luma: Luma, face: Face, size_px: int = 112) -> FaceCrop:
     return FaceCrop(crop(luma, affine, size_px), affine)
 
 
-def _size(track: _Track) -> float:
+def _size(track: Track) -> float:
     return eye_distance(track.points)
 
 
-def _advance(track: _Track, luma: Luma, elapsed_s: float) -> _Track:
-    """The face one picture later by optical flow; quality 0 if it is lost."""
-    before = track.view
-    now = None if before is None else view(luma, before, track.spare)
-    motion = None if before is None or now is None else follow(before, now, track.points)
-    if before is None or motion is None:
-        return replace(track, view=None, spare=None, quality=0.0)
-    # A correction enters bit by bit, so that the crop glides to it and does not jump at key frames.
-    part = np.float32(1.0 - np.exp(-elapsed_s / _SETTLE_S))
-    points = motion.move(track.points + part * track.pending)
-    middle = track.box.reshape(2, 2).mean(axis=0, keepdims=True)
-    half = (track.box[2:] - track.box[:2]) / 2 * np.float32(motion.zoom)
-    centre = motion.move(middle)[0]
-    return replace(
-        track,
-        points=points,
-        pending=(1 - part) * track.pending * np.float32(motion.zoom),
-        box=np.concatenate([centre - half, centre + half]).astype(np.float32),
-        view=now,
-        spare=before.luma,
-        quality=motion.quality,
-    )
-
-
-def _pair(tracks: tuple[_Track, ...], found: tuple[Detection, ...]) -> dict[int, int]:
+def _pair(tracks: tuple[Track, ...], found: tuple[Detection, ...]) -> dict[int, int]:
     """Track index -> detection index, closest pairs first, each used once."""
     candidates = []
     for i, track in enumerate(tracks):
@@ -247,7 +211,7 @@ def _pair(tracks: tuple[_Track, ...], found: tuple[Detection, ...]) -> dict[int,
     return pairs
 
 
-def _confirm(track: _Track, detection: Detection, noise_px: float) -> _Track:
+def _confirm(track: Track, detection: Detection, noise_px: float) -> Track:
     """The face with what the detection corrects: little of a small difference, which is noise, most of a large one.
 
     The first detections are averaged, so that a face does not start with the error of a single one.
@@ -262,7 +226,7 @@ def _confirm(track: _Track, detection: Detection, noise_px: float) -> _Track:
     return replace(sure, pending=np.float32(gain) * wrong, sightings=track.sightings + 1)
 
 
-def _report(track: _Track, shape: tuple[int, ...], settings: FaceSettings) -> Face:
+def _report(track: Track, shape: tuple[int, ...], settings: FaceSettings) -> Face:
     places = on_face(_CROP_PLACES, track.points)
     outside = 1.0 - float(np.mean(np.all((places >= -0.5) & (places <= (shape[1] - 0.5, shape[0] - 0.5)), axis=1)))
     reason: Reason | None = None

@@ -14,8 +14,10 @@ from engines.base import EngineError
 from engines.concept import ConceptReadout, read
 from engines.cores import keep_to
 from engines.face import Face, FaceFinder, FaceSettings
+from engines.follow import ByFlow, ByLandmarks
 from engines.hear import Heard
-from engines.preprocess import Affine, CropBatch, Luma
+from engines.preprocess import Affine, CropBatch, Luma, Points
+from engines.spec import Manifest
 from engines.timed import FORGET_S, Past, TimedHead, seen_of
 from engines.voice import VoiceReading
 from pipeline.account import Account
@@ -58,7 +60,9 @@ class Analyzer:
     def __init__(self, cfg: LiveConfig, networks: Networks, calibration: str | None = None) -> None:
         self._networks = networks
         self._calibration = calibration
-        self._finder = FaceFinder(networks.detector, face_settings(cfg.face))
+        self._by_landmarks = follows_landmarks(cfg.face, networks.model.manifest)
+        follower = ByLandmarks() if self._by_landmarks else ByFlow()
+        self._finder = FaceFinder(networks.detector, face_settings(cfg.face), follower)
         self._crops = CropBatch(networks.crop, cfg.face.max_faces)
         self._smoother = Smoother(cfg.readout.smoothing_s)
         self._prior = networks.hearing.prior if networks.hearing is not None and cfg.readout.voice_prior else None
@@ -82,6 +86,8 @@ class Analyzer:
             affines = self._crops.cut(luma, [face.points for face in good])
             aligned_ns = now_ns()
             readouts = self._infer(len(good))
+            if self._by_landmarks:
+                self._finder.settle(luma, self._seen(good, affines, readouts))
         except EngineError as error:
             raise WorkerError(f"analyze: {error}") from error
         marks = Marks(received_ns, located_ns, aligned_ns, now_ns())
@@ -107,6 +113,17 @@ class Analyzer:
         if not faces:
             return ()
         return read(self._networks.model.infer({"crop": self._crops.tensor(faces)}), self._networks.heads)
+
+    def _seen(
+        self, faces: Sequence[Face], affines: Sequence[Affine], readouts: Sequence[ConceptReadout]
+    ) -> dict[int, tuple[Affine, Points]]:
+        """By face, the similarity to shares of its crop, and the landmarks there."""
+        shares = np.float32(1 / self._networks.crop.size_px)
+        return {
+            face.id: (affine * shares, readout.landmarks.astype(np.float32))
+            for face, affine, readout in zip(faces, affines, readouts, strict=True)
+            if readout.landmarks is not None
+        }
 
     def _in_time(
         self, verdicts: Mapping[int, Verdict], readouts: Sequence[ConceptReadout], voice: VoiceReading | None, t_ns: int
@@ -214,6 +231,15 @@ def picture(received: Received) -> tuple[FramePacket, Luma]:
         size = f"{packet.width_px}x{packet.height_px}"
         raise WorkerError(f"the pictures of {packet.source} are {size}: a face needs {SMALLEST_PX} pixels or more", 2)
     return packet, np.frombuffer(received.payload, np.uint8).reshape(packet.height_px, packet.width_px)
+
+
+def follows_landmarks(face: FaceConfig, model: Manifest) -> bool:
+    """Whether known faces are found again by the network's own landmarks. Raises WorkerError if they are asked for and
+    the network has none."""
+    has_them = any(spec.name == "landmarks" for spec in model.outputs)
+    if face.follow == "landmarks" and not has_them:
+        raise WorkerError(f"configuration, [face]: {model.name} has no landmarks to follow a face by; use flow", 2)
+    return has_them and face.follow != "flow"
 
 
 def face_settings(face: FaceConfig) -> FaceSettings:

@@ -71,6 +71,8 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class FaceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """max_faces: the largest are kept. longest_px: size at which the detector looks. threshold: its confidence.
     redetect_s: time between key frames while every face is tracked. min_eye_distance_px: below it `low_quality`.
+    follow: how a face is found again in between: by optical flow, or by the network's landmarks; auto takes these where
+    the network has them.
     """
 
     max_faces: AtLeastOne = 4
@@ -78,6 +80,7 @@ class FaceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.4
     redetect_s: Positive = 0.33
     min_eye_distance_px: NotNegative = 12.0
+    follow: Literal["auto", "flow", "landmarks"] = "auto"
 
 
 class ReadoutConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,0 +1,168 @@
+"""How a known face is found again in the next picture: by optical flow, or by the landmarks of the concept network.
+
+Flow asks the picture where the face went and needs no network. A network that says where the face lies in its crop has
+answered that already by the time the next picture comes: what is left to do is to look whether the face is still there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from engines.preprocess import TEMPLATE, Affine, Luma, Points, inverse
+from engines.track import View, eye_distance, follow, likeness, look, view
+
+Box = npt.NDArray[np.float32]
+
+_SETTLE_S = 0.1
+_GLIMPSE_PX = 24
+_REACH = 1.3  # half the side of a glimpse, in eye distances
+_MIN_LIKENESS = 0.6
+# Landmarks at rest differ from picture to picture by about this much of the crop's side; much less than that is noise.
+_NOISE = 0.006
+_DRIFT_GAIN, _DRIFT_HOLDS_S = 0.35, 0.25
+_MAX_NUDGE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A known face.
+
+    pending [5, 2]: what the last detection corrects and is not yet applied. view: what was seen around it, and where to
+    look in the next picture. spare: memory of the view before, for the next. glimpse: the face, small, to know it by.
+    drift: picture pixels a second, x and y. sightings: detections that agreed on its landmarks so far.
+    """
+
+    id: int
+    points: Points
+    pending: Points
+    box: Box
+    confidence: float
+    view: View | None = None
+    spare: Luma | None = None
+    glimpse: Luma | None = None
+    drift: tuple[float, float] = (0.0, 0.0)
+    quality: float = 1.0
+    confirmed: bool = True
+    sightings: int = 1
+
+    @property
+    def lost(self) -> bool:
+        return self.quality <= 0.0
+
+
+class Follower(Protocol):
+    """One of the two ways."""
+
+    def advance(self, track: Track, luma: Luma, elapsed_s: float) -> Track:
+        """The face one picture later; quality 0 if it is lost."""
+        ...
+
+    def remember(self, track: Track, luma: Luma) -> Track:
+        """The face with what the next picture will be compared with."""
+        ...
+
+
+class ByFlow:
+    """See engines.track."""
+
+    def advance(self, track: Track, luma: Luma, elapsed_s: float) -> Track:
+        """See Follower."""
+        before = track.view
+        now = None if before is None else view(luma, before, track.spare)
+        motion = None if before is None or now is None else follow(before, now, track.points)
+        if before is None or motion is None:
+            return replace(track, view=None, spare=None, quality=0.0)
+        # A correction enters bit by bit, so that the crop glides to it and does not jump at key frames.
+        part = np.float32(1.0 - np.exp(-elapsed_s / _SETTLE_S))
+        points = motion.move(track.points + part * track.pending)
+        middle = track.box.reshape(2, 2).mean(axis=0, keepdims=True)
+        half = (track.box[2:] - track.box[:2]) / 2 * np.float32(motion.zoom)
+        centre = motion.move(middle)[0]
+        return replace(
+            track,
+            points=points,
+            pending=(1 - part) * track.pending * np.float32(motion.zoom),
+            box=np.concatenate([centre - half, centre + half]).astype(np.float32),
+            view=now,
+            spare=before.luma,
+            quality=motion.quality,
+        )
+
+    def remember(self, track: Track, luma: Luma) -> Track:
+        """See Follower."""
+        return replace(track, view=look(luma, track.points, track.view))
+
+
+class ByLandmarks:
+    """The face is where it was, plus its drift, if what is there looks like it; `nudged` corrects that afterwards."""
+
+    def advance(self, track: Track, luma: Luma, elapsed_s: float) -> Track:
+        """See Follower."""
+        holds = np.float32(min(elapsed_s, _DRIFT_HOLDS_S))
+        step = np.array(track.drift, np.float32) * holds
+        part = np.float32(1.0 - np.exp(-elapsed_s / _SETTLE_S))
+        points = track.points + step + part * track.pending
+        now = glimpse(luma, points)
+        alike = 0.0 if now is None or track.glimpse is None else likeness(track.glimpse, now)
+        return replace(
+            track,
+            points=points,
+            pending=(1 - part) * track.pending,
+            box=track.box + np.tile(step, 2),
+            quality=alike if alike >= _MIN_LIKENESS else 0.0,
+        )
+
+    def remember(self, track: Track, luma: Luma) -> Track:
+        """See Follower."""
+        return replace(track, glimpse=glimpse(luma, track.points))
+
+
+def glimpse(luma: Luma, points: Points) -> Luma | None:
+    """The square around a face [24, 24], every pixel an average; None if most of it is outside the picture."""
+    x, y = points.mean(axis=0)
+    reach = _REACH * eye_distance(points)
+    if not np.isfinite(reach):
+        return None
+    left, top, right, bottom = round(x - reach), round(y - reach), round(x + reach), round(y + reach)
+    inside = luma[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
+    if inside.size < 0.5 * (right - left) * (bottom - top) or min(inside.shape) < 2:
+        return None
+    return np.asarray(cv2.resize(inside, (_GLIMPSE_PX, _GLIMPSE_PX), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def nudged(track: Track, affine: Affine, landmarks: Points, elapsed_s: float) -> Track:
+    """The face where its crop's landmarks say it is.
+
+    affine [2, 3]: similarity from picture to crop shares; landmarks [5, 2]: where the template's points lie in that
+    crop, in shares of its side. The similarity from template to landmarks (least squares, over complex numbers) is what
+    the crop was off by; little of a small one is applied, which is noise, and most of a large one. What asks for more
+    than a quarter of the crop is no face and changes nothing.
+    """
+    z, w = (each[:, 0].astype(np.float64) + 1j * each[:, 1] for each in (TEMPLATE, landmarks))
+    centred = z - z.mean()
+    turn = np.vdot(centred, w) / np.vdot(centred, centred).real
+    shift = w.mean() - turn * z.mean()
+    off = float(np.sqrt(np.mean(np.abs(turn * z + shift - z) ** 2)))
+    if not off <= _MAX_NUDGE:
+        return track
+    gain = off**2 / (off**2 + _NOISE**2)
+    turn, shift = 1 + gain * (turn - 1), gain * shift
+    back = inverse(affine)
+    seen = track.points @ affine[:, :2].T + affine[:, 2]
+    moved = turn * (seen[:, 0] + 1j * seen[:, 1]) + shift
+    points = (np.stack([moved.real, moved.imag], 1) @ back[:, :2].T + back[:, 2]).astype(np.float32)
+    went = points.mean(axis=0) - track.points.mean(axis=0)
+    drift = np.array(track.drift)
+    if elapsed_s > 0:
+        drift = drift + _DRIFT_GAIN * went / elapsed_s
+    return replace(
+        track,
+        points=points,
+        box=track.box + np.tile(went, 2).astype(np.float32),
+        drift=(float(drift[0]), float(drift[1])),
+    )
