@@ -15,7 +15,7 @@ import numpy as np
 
 from engines.base import Engine
 from engines.detect import Detection, Sight, detect, overlap
-from engines.follow import Box, ByFlow, Follower, Track, nudged
+from engines.follow import Box, ByFlow, Follower, Track, drifting, nudged
 from engines.preprocess import Affine, Luma, Points, crop, similarity
 from engines.track import eye_distance, likeness, on_face
 
@@ -160,7 +160,9 @@ class FaceFinder:
         found = tuple(d for d in found if np.isfinite(d.points).all() and np.ptp(d.points, axis=0).min() > 0.5)
         pairs = _pair(tracks, found)
         noise_px = _NOISE_PX * max(self._shape) / settings.detect_px
-        kept = [_confirm(track, found[pairs[i]], noise_px) for i, track in enumerate(tracks) if i in pairs]
+        kept = [
+            _confirm(track, found[pairs[i]], noise_px, self._elapsed_s) for i, track in enumerate(tracks) if i in pairs
+        ]
         # One missed detection is forgiven if the flow holds, but the face is not scored until it is confirmed.
         kept += [
             replace(track, confirmed=False)
@@ -211,7 +213,7 @@ def _pair(tracks: tuple[Track, ...], found: tuple[Detection, ...]) -> dict[int, 
     return pairs
 
 
-def _confirm(track: Track, detection: Detection, noise_px: float) -> Track:
+def _confirm(track: Track, detection: Detection, noise_px: float, elapsed_s: float) -> Track:
     """The face with what the detection corrects: little of a small difference, which is noise, most of a large one.
 
     The first detections are averaged, so that a face does not start with the error of a single one.
@@ -220,7 +222,8 @@ def _confirm(track: Track, detection: Detection, noise_px: float) -> Track:
     error_px = float(np.sqrt(np.mean(np.sum(wrong**2, axis=1))))
     sure = replace(track, box=detection.box, confidence=detection.confidence, confirmed=True)
     if track.lost or error_px > _RUNAWAY * eye_distance(track.points):
-        return replace(sure, points=detection.points, pending=np.zeros_like(wrong), view=None, sightings=1)
+        jumped = replace(sure, points=detection.points, pending=np.zeros_like(wrong), view=None, sightings=1)
+        return drifting(jumped, wrong.mean(axis=0), elapsed_s)
     turned = error_px**2 / (error_px**2 + (3.0 * noise_px) ** 2)
     gain = max(_MIN_GAIN, turned, 1.0 / (track.sightings + 1))
     return replace(sure, pending=np.float32(gain) * wrong, sightings=track.sightings + 1)

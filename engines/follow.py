@@ -157,12 +157,13 @@ def nudged(track: Track, affine: Affine, landmarks: Points, elapsed_s: float) ->
     moved = turn * (seen[:, 0] + 1j * seen[:, 1]) + shift
     points = (np.stack([moved.real, moved.imag], 1) @ back[:, :2].T + back[:, 2]).astype(np.float32)
     went = points.mean(axis=0) - track.points.mean(axis=0)
-    drift = np.array(track.drift)
-    if elapsed_s > 0:
-        drift = drift + _DRIFT_GAIN * went / elapsed_s
-    return replace(
-        track,
-        points=points,
-        box=track.box + np.tile(went, 2).astype(np.float32),
-        drift=(float(drift[0]), float(drift[1])),
-    )
+    there = replace(track, points=points, box=track.box + np.tile(went, 2).astype(np.float32))
+    return drifting(there, _DRIFT_GAIN * went, elapsed_s)
+
+
+def drifting(track: Track, further_px: Points, elapsed_s: float) -> Track:
+    """The face with a drift that would have taken it so much further (x, y) since the last picture."""
+    if elapsed_s <= 0:
+        return track
+    x, y = further_px / elapsed_s
+    return replace(track, drift=(track.drift[0] + float(x), track.drift[1] + float(y)))
