@@ -4,7 +4,7 @@ An exported network has its norms folded into its convolutions and its attention
 given back: it is measured on real crops and rescaled so that the answer stays what it was, because in training a norm
 divides by what it measures. The weights are therefore not those that were exported, and the network is: that is checked
 against the file on the same crops. Only AGCM on the convolutional backbones can be restored; EXPERIMENT says which one
-it is. What the file does not say and the experiment asks for, the landmarks, begins anew.
+it is.
 """
 
 from __future__ import annotations

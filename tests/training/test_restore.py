@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ import torch
 import typer
 from torch import nn
 
-from engines.spec import ModelFile, load_model_file
+from engines.spec import ModelFile, TensorSpec, load_model_file
 from tests.training.material import learnable, write_experiment
 from training import restore as restoring
 from training.agcm.model import Agcm
@@ -64,10 +65,11 @@ def exported(experiment: Experiment, path: Path) -> ModelFile:
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
     to_onnx(model, path, experiment.crop_px)
-    return ModelFile(path, SHIPPED.manifest)
+    outputs = tuple(TensorSpec(name, "float32", (-1,)) for name in model.names)
+    return ModelFile(path, msgspec.structs.replace(SHIPPED.manifest, outputs=outputs))
 
 
-@pytest.fixture(scope="module", params=["agcm-live-further", "agcm-sface"])
+@pytest.fixture(scope="module", params=["agcm-live-further", "agcm-sface", "agcm-lite"])
 def restored(request: pytest.FixtureRequest, crops: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Restored:
     experiment = load(CONFIGS / f"{request.param}.toml")
     path = tmp_path_factory.mktemp("restore") / "model.onnx"
@@ -86,11 +88,11 @@ def test_norms_divide_by_what_they_measure(restored: Restored, crops: np.ndarray
     with torch.no_grad():
         expected = model(inputs).heads
         got = model.train()(inputs).heads
-    assert (got - expected).abs().mean() < 0.25 * expected.std()
+    assert (got - expected).abs().mean() < 0.3 * expected.std()
 
 
 def test_another_network_is_refused(face: FaceModel, tmp_path: Path, crops: np.ndarray) -> None:
-    with pytest.raises(restoring.ExperimentError, match="only AGCM on convolutional backbones"):
+    with pytest.raises(restoring.ExperimentError, match="is not the network of tiny"):
         restoring.restore(load(write_experiment(tmp_path, face)), SHIPPED, crops)
     with pytest.raises(restoring.ExperimentError, match="is not the network of agcm-sface"):
         restoring.restore(load(CONFIGS / "agcm-sface.toml"), SHIPPED, crops)
