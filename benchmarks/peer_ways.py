@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from benchmarks.machine import ROOT
-from engines.base import Array, Tensors
+from engines.base import Array, Device, Tensors
 from engines.concept import read
 from engines.detect import detect
 from engines.preprocess import crop, similarity, to_tensor
@@ -123,6 +123,7 @@ class _Session:
     def __init__(self, path: Path) -> None:
         self.manifest = load_model_file("centerface").manifest
         self.backend = "onnxruntime"
+        self.device: Device = "cpu"
         self._session = _session(path)
 
     def infer(self, inputs: Mapping[str, Array]) -> Tensors:

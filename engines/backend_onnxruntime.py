@@ -7,7 +7,7 @@ from typing import Any
 
 import onnxruntime
 
-from engines.base import Array, EngineError, Tensors, check_inputs, check_names, int8_of
+from engines.base import Array, Device, EngineError, Tensors, check_inputs, check_names, int8_of
 from engines.spec import Manifest, ModelFile
 
 PRECISIONS = ("fp32", "int8")
@@ -47,6 +47,10 @@ class OnnxRuntimeEngine:
     @property
     def backend(self) -> str:
         return f"onnxruntime/{self._precision}"
+
+    @property
+    def device(self) -> Device:
+        return "cpu"
 
     def infer(self, inputs: Mapping[str, Array]) -> Tensors:
         if self._session is None:

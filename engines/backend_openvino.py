@@ -7,7 +7,7 @@ from typing import Any
 
 import openvino
 
-from engines.base import Array, EngineError, Tensors, check_inputs, check_names, int8_of
+from engines.base import Array, Device, EngineError, Tensors, check_inputs, check_names, int8_of
 from engines.spec import Manifest, ModelFile
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
@@ -69,6 +69,10 @@ class OpenVinoEngine:
     @property
     def backend(self) -> str:
         return f"openvino/{self._precision}"
+
+    @property
+    def device(self) -> Device:
+        return "cpu"
 
     def infer(self, inputs: Mapping[str, Array]) -> Tensors:
         if self._closed:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from engines.base import Array, EngineError, Tensors, check_inputs, int8_of
+from engines.base import Array, Device, EngineError, Tensors, check_inputs, int8_of
 from engines.build import engine_of
 from engines.cuda import Buffer, Gpu, Recorded
 from engines.spec import Manifest, ModelFile, TensorSpec
@@ -44,6 +44,10 @@ class TensorRtEngine:
     @property
     def backend(self) -> str:
         return f"tensorrt/{self._precision}"
+
+    @property
+    def device(self) -> Device:
+        return "gpu"
 
     def infer(self, inputs: Mapping[str, Array]) -> Tensors:
         if self._closed:

@@ -20,13 +20,15 @@ from engines.spec import QUANTISED, ModelFile
 @dataclass(frozen=True, slots=True)
 class Backend:
     """One row of BACKENDS: where its engine class is, which precisions it may run, and how to get it. driver: library
-    of the GPU's driver, without which `auto` does not think of it; "" on the CPU."""
+    of the GPU's driver, without which `auto` does not think of it; "" where it can do without. by_name: `auto` never
+    thinks of it, since loading it alone takes seconds."""
 
     module: str
     engine: str
     precisions: tuple[str, ...]
     install: str
     driver: str = ""
+    by_name: bool = False
 
 
 # fp32 comes first: the outputs of the first fp32 engine are what a lower precision is compared with.
@@ -43,6 +45,9 @@ BACKENDS: Mapping[str, Backend] = {
         ("fp32", "fp16", "int8"),
         "pip install -e '.[gpu]'",
         "libcuda.so.1",
+    ),
+    "torch": Backend(
+        "engines.backend_torch", "TorchEngine", ("fp32", "fp16"), "pip install -e '.[train]'", by_name=True
     ),
 }
 
@@ -172,7 +177,8 @@ def _wanted(name: str, precision: str | None, model: ModelFile) -> list[tuple[st
     known = ", ".join(BACKENDS)
     if name != "auto" and name not in BACKENDS:
         raise EngineError(f"this version has no {name!r} engine; it has {known}, and auto, which takes the fastest")
-    names = [each for each, row in BACKENDS.items() if has_driver(row)] if name == "auto" else [name]
+    fitting = [each for each, row in BACKENDS.items() if has_driver(row) and not row.by_name]
+    names = fitting if name == "auto" else [name]
     wanted = [(each, level) for each in names for level in BACKENDS[each].precisions if precision in (None, "", level)]
     if not wanted:
         levels = sorted({level for each in names for level in BACKENDS[each].precisions})

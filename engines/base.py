@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from engines.spec import Manifest, ManifestError, ModelFile, quantised
 
 Array = npt.NDArray[Any]
 Tensors = dict[str, Array]
+Device = Literal["cpu", "gpu"]
 
 
 class EngineError(RuntimeError):
@@ -29,6 +30,11 @@ class Engine(Protocol):
     @property
     def backend(self) -> str:
         """Backend and precision as printed in every result, for example "openvino/bf16"."""
+        ...
+
+    @property
+    def device(self) -> Device:
+        """Where it runs."""
         ...
 
     def infer(self, inputs: Mapping[str, Array]) -> Tensors:

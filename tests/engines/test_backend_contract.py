@@ -212,6 +212,7 @@ def test_wrong_inputs_are_refused(engine: Engine, model: ModelFile, astronaut: L
 
 def test_it_says_what_it_is(engine: Engine, model: ModelFile) -> None:
     assert engine.backend in LEVELS
+    assert engine.device in ("cpu", "gpu")
     assert engine.manifest is model.manifest
 
 
