@@ -144,7 +144,7 @@ def main(
     data: Annotated[Path, typer.Option(help="its folder in the official layout; ferplus: or the npz")],
     model: Annotated[str, typer.Option(help="a folder under models/, or a path with a / in it")] = "agcm-live",
     split: Annotated[str, typer.Option(help="default: the one that published figures are of; ferplus: valid")] = "",
-    engine: Annotated[str, typer.Option(help="onnxruntime, openvino or tensorrt")] = "onnxruntime",
+    engine: Annotated[str, typer.Option(help="onnxruntime, openvino, tensorrt or torch")] = "onnxruntime",
     precision: Annotated[str, typer.Option(help="fp32, or what the engine has besides: bf16, fp16, int8")] = "fp32",
     rate: Annotated[float, typer.Option(min=0.0, help="frames of each second of a video; 0: the data set's own")] = 0.0,
     cuts: Annotated[str, typer.Option(help="score thresholds between levels, for example 0.2,0.4,0.7")] = "",
