@@ -1,28 +1,32 @@
-"""What `benchmarks.engine` measures: every backend and precision in turns, and how far each lies from fp32."""
+"""What `benchmarks.engine` measures: every backend and precision in turns, and how far each lies from the reference."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 
 import msgspec
 import numpy as np
 
+from benchmarks.engine_memory import Memory
 from benchmarks.figures import Quantiles, quantiles
 from benchmarks.machine import Machine
+from benchmarks.roofline import Reached
 from engines.backends import BACKENDS, load
-from engines.base import Array, Engine, EngineError
+from engines.base import Array, Device, Engine, EngineError
 from engines.concept import ConceptReadout, read
 from engines.spec import HeadSpec, ModelFile
 
-REFERENCE = ("onnxruntime", "fp32")
-TURN_RUNS = 5
+BATCHES: Mapping[Device, tuple[int, ...]] = {"cpu": (1, 4, 16, 64), "gpu": (1, 4, 16, 64, 256, 1024)}
+"""Faces in a call, by where an engine runs."""
+TURN_RUNS, TURN_S = 5, 0.5
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """Largest absolute differences from onnxruntime in fp32 over all faces; score and contribution in score units."""
+    """Largest absolute differences from the reference over all faces; score and contribution in score units."""
 
     activation: float
     score: float
@@ -30,14 +34,17 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One candidate. call_ms: per call of `batch` faces; missing: why nothing was measured, "" if it was."""
+    """One candidate. call_ms: per call of `batch` faces; memory: once it has run calls of so many faces and fewer;
+    missing: why nothing was measured, "" if it was. device: where it runs, None if it does not."""
 
     backend: str
     precision: str
     threads: int
     batch: int
+    device: Device | None = None
     call_ms: Quantiles | None = None
     faces_per_s: float | None = None
+    memory: Memory | None = None
     difference: Difference | None = None
     missing: str = ""
 
@@ -48,14 +55,18 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class EngineReport(msgspec.Struct, frozen=True):
-    """All of it. faces: how many crops the differences are over. gpu: why its column is empty, "" if it is not."""
+    """All of it. faces: how many crops the differences are over. reference: the engine that they are from. gpu: why
+    its column is empty, "" if it is not. roofline: of the engines on a GPU; no_roofline: why there is none, or ""."""
 
     machine: Machine
     model: str
     faces: int
+    reference: str
     seconds: float
     rows: tuple[Row, ...]
     gpu: str
+    roofline: tuple[Reached, ...] = ()
+    no_roofline: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +81,23 @@ class Candidate:
     times_ms: list[float] = field(default_factory=list)
 
 
+def open_reference(model: ModelFile, face: Array) -> Engine:
+    """What all others are compared with: torch in fp32 on the CPU, or ONNX Runtime where torch is not installed."""
+    try:
+        from engines.backend_torch import TorchEngine  # takes seconds, and may not be there
+    except ImportError:
+        return load("onnxruntime", model, "fp32", 1, {"crop": face})
+    return TorchEngine(model, "fp32", 1, "cpu")
+
+
 def engine_count(threads: Sequence[int]) -> int:
     """How many engines `open_engines` tries."""
     return len(threads) * sum(len(described.precisions) for described in BACKENDS.values())
 
 
 def open_engines(model: ModelFile, threads: Sequence[int], face: Array) -> Iterator[tuple[Row, Engine | None]]:
-    """Every backend, precision and number of threads; a row that says why where one cannot run.
+    """Every backend, precision and number of threads; a row that says why where one cannot run. On a GPU threads make
+    no difference, so that only the first number is taken.
 
     face: one face [1, 1, S, S], on which each engine is warmed up as the live path does it.
     """
@@ -85,9 +106,13 @@ def open_engines(model: ModelFile, threads: Sequence[int], face: Array) -> Itera
             for count in threads:
                 row = Row(backend, precision, count, 1)
                 try:
-                    yield row, load(backend, model, precision, count, {"crop": face})
+                    engine = load(backend, model, precision, count, {"crop": face})
                 except EngineError as error:
                     yield msgspec.structs.replace(row, missing=str(error)), None
+                    continue
+                yield msgspec.structs.replace(row, device=engine.device), engine
+                if engine.device == "gpu":
+                    break
 
 
 def turns(count: int, rounds: Callable[[], bool], seed: int = 0) -> Iterator[int]:
@@ -101,24 +126,36 @@ def turns(count: int, rounds: Callable[[], bool], seed: int = 0) -> Iterator[int
 
 
 def take_turn(candidate: Candidate, faces: Array) -> None:
-    """A few timed calls after one that is not: it finds the caches as another engine left them."""
+    """A few timed calls after one that is not: it finds the caches as another engine left them. faces: at least as
+    many as the candidate gets in a call. Long calls are fewer."""
     batch = np.ascontiguousarray(faces[: candidate.batch])
     candidate.engine.infer({"crop": batch})
+    begin_s = time.monotonic()
     for _ in range(TURN_RUNS):
         start_ns = time.perf_counter_ns()
         candidate.engine.infer({"crop": batch})
         candidate.times_ms.append((time.perf_counter_ns() - start_ns) / 1e6)
+        if time.monotonic() - begin_s > TURN_S:
+            break
 
 
 def readouts(engine: Engine, faces: Array, batch: int, heads: HeadSpec) -> list[ConceptReadout]:
-    """What an engine says of every face, `batch` of them a call."""
+    """What an engine says of every face, `batch` of them a call; where that is more than there are, they come again."""
+    faces = repeated(faces, batch)
     parts = [np.ascontiguousarray(faces[at : at + batch]) for at in range(0, len(faces), batch)]
     return [each for part in parts for each in read(engine.infer({"crop": part}), heads)]
 
 
+def repeated(faces: Array, count: int) -> Array:
+    """The faces again and again, in whole rounds, until there are at least `count`."""
+    return np.concatenate([faces] * -(-count // len(faces))) if count > len(faces) else faces
+
+
 def difference(found: Sequence[ConceptReadout], reference: Sequence[ConceptReadout]) -> Difference:
-    """Over faces in the same order."""
-    pairs = list(zip(found, reference, strict=True))
+    """Over faces in the same order; the faces of the reference come again for as long as there are others."""
+    if not reference or len(found) % len(reference):
+        raise ValueError(f"{len(found)} readouts are no whole rounds of {len(reference)} faces")
+    pairs = list(zip(found, cycle(reference), strict=False))
     return Difference(
         activation=max(float(np.abs(a.activation - b.activation).max()) for a, b in pairs),
         score=max(abs(a.score - b.score) for a, b in pairs),
@@ -126,7 +163,7 @@ def difference(found: Sequence[ConceptReadout], reference: Sequence[ConceptReado
     )
 
 
-def row_of(candidate: Candidate, away: Difference) -> Row:
+def row_of(candidate: Candidate, away: Difference, memory: Memory | None) -> Row:
     """The figures of a candidate that had its turns."""
     times_ms = candidate.times_ms
     return Row(
@@ -134,7 +171,16 @@ def row_of(candidate: Candidate, away: Difference) -> Row:
         candidate.precision,
         candidate.threads,
         candidate.batch,
+        device=candidate.engine.device,
         call_ms=quantiles(times_ms),
         faces_per_s=1e3 * candidate.batch * len(times_ms) / sum(times_ms) if times_ms else None,
+        memory=memory,
         difference=away,
     )
+
+
+def best_on_gpu(rows: Sequence[Row]) -> list[Row]:
+    """Of every engine that ran on a GPU, the row with the most faces a second."""
+    ran = [row for row in rows if row.device == "gpu" and row.faces_per_s is not None]
+    engines = dict.fromkeys(row.engine for row in ran)
+    return [max((row for row in ran if row.engine == each), key=lambda row: row.faces_per_s or 0.0) for each in engines]

@@ -14,7 +14,7 @@ import msgspec
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-LIBRARIES = ("av", "msgspec", "numpy", "onnxruntime", "opencv-python-headless", "openvino", "pyzmq")
+LIBRARIES = ("av", "msgspec", "numpy", "onnxruntime", "opencv-python-headless", "openvino", "pyzmq", "torch")
 BUSY_LOAD = 0.5
 
 
@@ -58,6 +58,12 @@ def look() -> Machine:
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         load_before=round(psutil.getloadavg()[0], 2),
     )
+
+
+def gpu_used_mb() -> float | None:
+    """Memory in use on the first GPU by everybody, 10^6 bytes; None if there is none or its driver does not say."""
+    used_mib = _output("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits").partition("\n")[0]
+    return float(used_mib) * 2**20 / 1e6 if used_mib.strip().isdigit() else None
 
 
 def cores() -> int:

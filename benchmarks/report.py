@@ -69,7 +69,7 @@ def show(console: Console, notes: Sequence[str], tables: Sequence[Table]) -> Non
     for table in tables:
         shown = rich.table.Table(title=table.title, title_justify="left")
         for i, column in enumerate(table.columns):
-            shown.add_column(column, justify="right" if i else "left")
+            shown.add_column(column, justify="right" if i else "left", no_wrap=not i)
         for row in table.rows:
             shown.add_row(*row)
         console.print(shown)

@@ -96,7 +96,7 @@ def main(
     sample = {"samples": np.zeros((1, 2 * HOP), np.float32)}
     sample |= {"memory": np.zeros(next(s.shape for s in file.manifest.inputs if s.name == "memory"), np.float32)}
     engines, missing = dict[str, Engine](), []
-    for backend in BACKENDS:
+    for backend in (name for name, described in BACKENDS.items() if not described.by_name):
         try:
             engines[backend] = load(backend, file, "fp32", 1, sample)
         except EngineError as error:
