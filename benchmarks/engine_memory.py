@@ -32,13 +32,13 @@ def memory_of(
     """Growth since before the engine's library was loaded, by number of faces in a call: once the engine has been
     loaded and warmed up, and has run calls of so many faces and all fewer ones in `batches`.
 
-    faces: crops [F, 1, S, S], the most in a call. Empty if the process is ended by the system; a number of faces that
-    the engine refuses, and all above it, are left out.
+    faces: crops [F, 1, S, S], the most in a call. A number of faces that the engine refuses, and all above it, are left
+    out; all of them if it cannot be loaded beside what runs already, or the system ends the process.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             return pool.submit(_grown, backend, model, precision, threads, faces, sorted(batches)).result()
-        except BrokenProcessPool:
+        except (BrokenProcessPool, EngineError):
             return {}
 
 

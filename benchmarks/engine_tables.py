@@ -35,7 +35,11 @@ def notes(report: EngineReport) -> list[str]:
         lines.append("torch, with which engines are compared where it is there, is not installed here.")
     lines += [f"GPU: {NOT_MEASURED}, {report.gpu}."] if report.gpu else []
     lines += [f"Roofline: {NOT_MEASURED}, {report.no_roofline}."] if report.no_roofline else []
-    missing = dict.fromkeys(f"{row.engine}: {NOT_MEASURED}, {row.missing}." for row in _shown(report) if row.missing)
+    missing = dict.fromkeys(
+        f"{row.engine}{f', {row.batch} faces' if row.device else ''}: {NOT_MEASURED}, {row.missing}."
+        for row in _shown(report)
+        if row.missing
+    )
     return [*lines, *missing]
 
 

@@ -238,8 +238,10 @@ UNKNOWN = [
     ("Pad", {"pads": whole(0, 0, 1, 1, 0, 0, 1, 1)}, {"mode": "reflect"}, 18, "operator Pad .* has mode 'reflect'"),
     ("MaxPool", {}, {"kernel_shape": [2, 2], "pads": [0, 0, 1, 1]}, 18, r"operator MaxPool .* has pads \(0, 0, 1, 1\)"),
     ("MaxPool", {}, {"kernel_shape": [2, 2], "auto_pad": "SAME_UPPER"}, 18, "has auto_pad 'SAME_UPPER'"),
+    ("Resize", {"roi": np.zeros(0, np.float32), "scales": np.zeros(0, np.float32), "sizes": whole(2, 3, 9, 9)}, {}, 18,
+     "operator Resize .* has mode 'nearest'"),
     ("Cast", {}, {"to": TensorProto.DOUBLE}, 18, "operator Cast .* casts to type 11"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("op", "constants", "attributes", "opset", "says"), UNKNOWN)
