@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks import live_figures, live_tables, machine
+from benchmarks import live_figures, live_tables, machine, matrix
 from benchmarks.figures import Sample, one_a_frame
 from benchmarks.keyframes import KeyFrames, detector_of, open_detector, replay, summary
 from benchmarks.live_figures import LiveReport
@@ -34,10 +34,13 @@ HELP = """Measures what a live session reaches on this machine, by starting run_
    worker, and whether every captured frame is accounted for.
 2. At full speed (files): frames per second.
 3. With --minutes: whether memory grows, on the clip repeated for so long, with the recorder running.
+4. At every size, rate and load (files): 480p, 720p, 1080p, at 30 and 60 frames per second, and with three times as
+   many frames as the analysis can take. 18 sessions; --no-matrix leaves them out.
 
 \b
 Examples:
-  python -m benchmarks.live                                       the demo clip, once in real time, once at full speed
+  python -m benchmarks.live                                       the demo clip, parts 1, 2 and 4
+  python -m benchmarks.live --seconds 2 --height 720 --rate 30    the same, quickly: figures of few frames
   python -m benchmarks.live --minutes 10 --out docs/benchmarks    everything, written as live.json, live.md, live.png
   python -m benchmarks.live --camera 0 --seconds 60               a camera (in real time only)
   python -m benchmarks.live --engine openvino --set engine.precision=bf16
@@ -53,7 +56,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 class Plan:
     """What is measured. camera, settings: as run_live.py takes them. clip: None for a camera or a stream.
 
-    seconds: of each of the parts 1 and 2; 0: the source once.
+    seconds: of each session but that of memory; 0: the source once, and matrix.SECONDS of each size, rate and load.
     """
 
     camera: str
@@ -81,7 +84,12 @@ def main(
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="as for run_live.py; may be repeated")
     ] = None,
     seconds: Annotated[
-        float, typer.Option(min=0, metavar="S", help="length of parts 1 and 2; 0: the clip once, or 30 s of a camera")
+        float,
+        typer.Option(
+            min=0,
+            metavar="S",
+            help=f"length of a session; 0: the clip once or 30 s of a camera, and {matrix.SECONDS:g} s each in part 4",
+        ),
     ] = 0.0,
     warm_up: Annotated[
         float, typer.Option(min=0, metavar="S", help="ages are given with and without the first so many seconds")
@@ -89,6 +97,13 @@ def main(
     minutes: Annotated[
         float, typer.Option(min=0, metavar="M", help="length of part 3, memory (10 is what the target asks); 0: none")
     ] = 0.0,
+    with_matrix: Annotated[bool, typer.Option("--matrix/--no-matrix", help="whether part 4 is measured")] = True,
+    height: Annotated[
+        list[int] | None, typer.Option(min=96, metavar="PX", help="of part 4; may be repeated; without, 480, 720, 1080")
+    ] = None,
+    rate: Annotated[
+        list[int] | None, typer.Option(min=1, max=60, metavar="HZ", help="of part 4; may be repeated; without, 30, 60")
+    ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write every figure there")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="write live.json, live.md and live.png there")] = None,
 ) -> int:
@@ -105,6 +120,10 @@ def main(
         paced = _play(plan, plan.seconds, "realtime", "1 in real time", folder, bars)
         fast = _play(plan, plan.seconds, "max", "2 at full speed", folder, bars) if plan.clip else None
         long = _play(plan, minutes * 60.0, "realtime", "3 memory", folder, bars, recording=True) if minutes else None
+        cells = matrix.Cells(
+            tuple(height or matrix.HEIGHTS_PX), tuple(rate or matrix.RATES_HZ), seconds or matrix.SECONDS
+        )
+        rows = _matrix(plan, cells, folder, bars) if with_matrix else ()
         in_time = live_figures.realtime(paced.observed, paced.pictures, warm_up, _key_frames(plan, paced, bars))
     report = LiveReport(
         machine=here,
@@ -115,6 +134,7 @@ def main(
         realtime=in_time,
         full_speed=live_figures.full_speed(fast.observed, fast.pictures) if fast else None,
         memory=live_figures.memory(long.observed, long.pictures, minutes) if long else None,
+        matrix=rows,
     )
     _write(report, paced.observed, long.observed if long else None, out, json)
     return 1 if report.failed else 0
@@ -156,6 +176,15 @@ def _play(
     return Played(observed, count_pictures(camera) if whole else None, path)
 
 
+def _matrix(plan: Plan, cells: matrix.Cells, folder: Path, bars: Progress) -> tuple[matrix.Row, ...]:
+    """Part 4; nothing of a camera, whose pictures have one size."""
+    path = file_of(plan.camera)
+    if path is None:
+        return ()
+    task = bars.add_task("4 sizes, rates, loads", total=cells.rows)
+    return matrix.measure(path, plan.settings, cells, folder, partial(bars.advance, task))
+
+
 def _key_frames(plan: Plan, played: Played, bars: Progress) -> KeyFrames | None:
     """None for a camera: its pictures are gone."""
     if played.path is None:
@@ -188,7 +217,8 @@ def _write(report: LiveReport, paced: Observed, long: Observed | None, out: Path
         write_json(out / "live.json", report)
         (out / "live.md").write_text(markdown("Live sessions", [*notes, PICTURE], tables), encoding="utf-8")
         curves = live_figures.curves(long) if long else ()
-        plots.live(out / "live.png", f"{report.model}, {report.machine.cpu}", one_a_frame(paced.samples), curves)
+        title = f"{report.model}, {report.machine.cpu}"
+        plots.live(out / "live.png", title, one_a_frame(paced.samples), curves, report.matrix)
         print(f"written: live.json, live.md, live.png in {out}", file=sys.stderr)
 
 

@@ -12,19 +12,18 @@ from benchmarks.figures import (
     Quantiles,
     account_of,
     after,
-    balance,
     frames_per_second,
     growth_mb,
     one_a_frame,
     quantiles,
     stage_medians_ms,
-    sums,
 )
 from benchmarks.keyframes import KeyFrames
 from benchmarks.machine import Machine
+from benchmarks.matrix import Row
 from benchmarks.media import Clip
 from benchmarks.session import Observed
-from benchmarks.workers import Share, shares
+from benchmarks.workers import Share
 
 
 class Realtime(msgspec.Struct, frozen=True):
@@ -67,7 +66,8 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 class LiveReport(msgspec.Struct, frozen=True):
-    """All of it. source: None for a camera or a stream. settings: what differs from the defaults."""
+    """All of it. source: None for a camera or a stream. settings: what differs from the defaults. matrix: () if left
+    out."""
 
     machine: Machine
     model: str
@@ -77,11 +77,12 @@ class LiveReport(msgspec.Struct, frozen=True):
     realtime: Realtime
     full_speed: FullSpeed | None
     memory: Memory | None
+    matrix: tuple[Row, ...] = ()
 
     @property
     def failed(self) -> tuple[Check, ...]:
         """The checks that do not hold."""
-        parts = (self.realtime, self.full_speed, self.memory)
+        parts = (self.realtime, self.full_speed, self.memory, *self.matrix)
         return tuple(check for part in parts if part is not None for check in part.checks if not check.holds)
 
 
@@ -106,8 +107,8 @@ def realtime(observed: Observed, captured: int | None, warm_up_s: float, key_fra
         warm_up_s=warm_up_s,
         at_reader_ms=quantiles([(each.t_receive_ns - each.t_capture_ns) / 1e6 for each in frames]),
         stages_ms=stage_medians_ms(frames),
-        workers=_shares(observed),
-        checks=_checks(observed, captured),
+        workers=observed.shares,
+        checks=observed.checks(captured),
         key_frames=key_frames,
     )
 
@@ -124,8 +125,8 @@ def full_speed(observed: Observed, captured: int | None) -> FullSpeed:
         fps=frames_per_second(frames),
         whole_s=whole_s,
         whole_fps=len(frames) / whole_s,
-        workers=_shares(observed),
-        checks=(*_checks(observed, captured), Check("at full speed nothing is passed over", not stale, f"{stale}")),
+        workers=observed.shares,
+        checks=(*observed.checks(captured), Check("at full speed nothing is passed over", not stale, f"{stale}")),
     )
 
 
@@ -136,8 +137,8 @@ def memory(observed: Observed, captured: int | None, minutes: float) -> Memory:
         account=account_of(observed.account_text),
         age_ms=quantiles([each.age_ms for each in one_a_frame(observed.samples)]),
         growth_mb={each.worker: growth_mb(each.times_s, each.rss_mb) for each in curves(observed)},
-        workers=_shares(observed),
-        checks=_checks(observed, captured),
+        workers=observed.shares,
+        checks=observed.checks(captured),
     )
 
 
@@ -151,17 +152,3 @@ def curves(observed: Observed) -> tuple[Curve, ...]:
         times_s = tuple((each.t_ns - begin_ns) / 1e9 for each in mine)
         found.append(Curve(name, times_s, tuple(each.rss_mb for each in mine)))
     return tuple(found)
-
-
-def _shares(observed: Observed) -> dict[str, Share]:
-    return shares(observed.usage, observed.samples[0].t_publish_ns, observed.samples[-1].t_publish_ns)
-
-
-def _checks(observed: Observed, captured: int | None) -> tuple[Check, ...]:
-    failures = [event.text for event in observed.events if event.kind in ("failed", "restarted")]
-    frames = one_a_frame(observed.samples)
-    return (
-        *balance(frames, account_of(observed.account_text), captured),
-        *sums(observed.samples),
-        Check("no worker failed", not failures, failures[0] if failures else "none"),
-    )

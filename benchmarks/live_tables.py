@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from benchmarks import matrix_tables
 from benchmarks.figures import Quantiles
 from benchmarks.live_figures import FullSpeed, LiveReport, Memory, Realtime
 from benchmarks.report import NOT_MEASURED, Table, machine_note, number
@@ -33,7 +34,7 @@ def tables(report: LiveReport) -> list[Table]:
     parts: list[tuple[str, Realtime | FullSpeed | Memory | None]] = [
         ("real time", report.realtime), ("full speed", report.full_speed), ("memory", report.memory),
     ]  # fmt: skip
-    return [*found, _workers(parts), _checked(parts)]
+    return [*found, *matrix_tables.tables(report.matrix), _workers(parts), _checked(parts)]
 
 
 def _targets(report: LiveReport) -> Table:
@@ -44,6 +45,7 @@ def _targets(report: LiveReport) -> Table:
         ("age of results in real time, p99, ms", age.p99 if age else None, AGE_P99_MS, True),
         ("frames per second at full speed", speed.fps if speed else None, FULL_SPEED_HZ, False),
         ("growth of memory, largest of the workers, MB", max(grown, default=None), GROWTH_MB, True),
+        *(matrix_tables.targets(report.matrix) if report.matrix else ()),
     )
     return Table(
         "Targets",

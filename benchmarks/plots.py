@@ -16,18 +16,21 @@ from matplotlib.figure import Figure
 
 from benchmarks.figures import STAGES, Sample
 from benchmarks.live_figures import Curve
+from benchmarks.matrix import Row
 
 WIDTH_IN, HEIGHT_IN, DPI = 5.2, 3.6, 120
 _BINS = 60
 
 
-def live(path: Path, title: str, frames: Sequence[Sample], curves: Sequence[Curve]) -> None:
-    """Ages, stages and, where it was measured, memory, side by side."""
-    figure, axes = _row(title, 3 if curves else 2)
+def live(path: Path, title: str, frames: Sequence[Sample], curves: Sequence[Curve], matrix: Sequence[Row] = ()) -> None:
+    """Ages, stages and, where they were measured, the sizes, rates and loads, and memory, side by side."""
+    figure, axes = _row(title, 2 + bool(matrix) + bool(curves))
     _ages(axes[0], np.array([each.age_ms for each in frames]))
     _stages(axes[1], np.array([each.stages_ms for each in frames]))
+    if matrix:
+        _matrix(axes[2], matrix)
     if curves:
-        _memory(axes[2], curves)
+        _memory(axes[-1], curves)
     _save(figure, path)
 
 
@@ -76,6 +79,17 @@ def _stages(axes: Axes, stages_ms: np.ndarray) -> None:
     axes.set_xticks(places, labels=list(STAGES), fontsize=8)
     axes.set(ylabel="ms", title="Stages in real time")
     axes.legend(fontsize=8)
+
+
+def _matrix(axes: Axes, rows: Sequence[Row]) -> None:
+    """The first row on top: a line from the median to the 99th percentile of its ages, and its frame period."""
+    for place, row in enumerate(reversed(rows)):
+        if row.age_ms is not None and row.period_ms is not None:
+            colour = "#7aa6c2" if row.load == 1 else "#b04a3a"
+            axes.plot([row.age_ms.p50, row.age_ms.p95, row.age_ms.p99], [place] * 3, marker="|", color=colour)
+            axes.plot(row.period_ms, place, marker=".", color="#555555", linestyle="")
+    axes.set_yticks(range(len(rows)), labels=[row.name for row in reversed(rows)], fontsize=7)
+    axes.set(xlabel="ms; a dot: from frame to frame", title="Age: p50, p95, p99", xlim=(0, None))
 
 
 def _memory(axes: Axes, curves: Sequence[Curve]) -> None:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from benchmarks.figures import Sample, sample_of
+from benchmarks.figures import Check, Sample, account_of, balance, one_a_frame, sample_of, sums
 from benchmarks.machine import ROOT
-from benchmarks.workers import Usage, Workers
+from benchmarks.workers import Share, Usage, Workers, shares
 from pipeline.bus import Subscriber, WorkerError
 from pipeline.clock import Rate, now_ns
 from pipeline.messages import EngagementFrame, Event, Health
@@ -54,6 +54,20 @@ class Observed:
     def faces(self) -> Counter[int]:
         """How many faces were tracked, by frame number."""
         return Counter(each.seq for each in self.samples if each.tracked)
+
+    @property
+    def shares(self) -> dict[str, Share]:
+        """What each process used between the first result and the last."""
+        return shares(self.usage, self.samples[0].t_publish_ns, self.samples[-1].t_publish_ns)
+
+    def checks(self, captured: int | None) -> tuple[Check, ...]:
+        """What must hold of every session; captured: see figures.balance."""
+        failures = [event.text for event in self.events if event.kind in ("failed", "restarted")]
+        return (
+            *balance(one_a_frame(self.samples), account_of(self.account_text), captured),
+            *sums(self.samples),
+            Check("no worker failed", not failures, failures[0] if failures else "none"),
+        )
 
 
 def observe(options: Sequence[str], progress: Callable[[Sample], None]) -> Observed:
