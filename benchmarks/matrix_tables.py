@@ -36,8 +36,9 @@ def _worst(periods: Sequence[float | None]) -> float | None:
 
 
 def _ages(rows: Sequence[Row]) -> Table:
-    columns = ("picture, rate, load", "p50", "p95", "p99", "p50, periods", "p99, periods", *STAGES, "mean = their sum")
-    return Table("Age at every size, rate and load, ms; stages are means", columns, tuple(map(_age, rows)))
+    columns = ("camera, load", "p50", "p95", "p99", "p50 / T", "p99 / T", *STAGES, "sum")
+    title = "Age at every size, rate and load, ms; T: from one published frame to the next; stages and their sum: means"
+    return Table(title, columns, tuple(map(_age, rows)))
 
 
 def _age(row: Row) -> tuple[str, ...]:
@@ -49,10 +50,14 @@ def _age(row: Row) -> tuple[str, ...]:
 
 def _frames(rows: Sequence[Row]) -> Table:
     columns = (
-        "picture, rate, load", "came, /s", "capacity, /s", "captured", "= published", "+ stale", "decode errors",
-        "period, ms", "CPU, % of a core", "of it analyze", "RSS, MB", "checks",
+        "camera, load", "came /s", "can /s", "captured", "published", "stale", "decode errors",
+        "T, ms", "CPU, %", "analyze, %", "RSS, MB", "checks",
     )  # fmt: skip
-    return Table("Frames, processor and memory at every size, rate and load", columns, tuple(map(_frame, rows)))
+    return Table(
+        "Frames, processor and memory at every size, rate and load: captured = published + stale",
+        columns,
+        tuple(map(_frame, rows)),
+    )
 
 
 def _frame(row: Row) -> tuple[str, ...]:
@@ -62,7 +67,7 @@ def _frame(row: Row) -> tuple[str, ...]:
         counted = (account.captured, account.published, account.stale, account.decode_errors)
         counts = (str(counted[0]), str(counted[1]), str(counted[2]), str(counted[3]))
     return (
-        f"{row.name}, {row.width_px}x{row.height_px}",
+        row.name,
         number(row.offered_hz),
         "–" if row.capacity_hz is None else number(row.capacity_hz),
         *counts,

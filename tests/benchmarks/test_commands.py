@@ -9,7 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from benchmarks.allocations import AllocationsReport
 from benchmarks.engine_figures import Difference, EngineReport
+from benchmarks.frame_path import STAGES, WORKER
 from benchmarks.live_figures import LiveReport
 from benchmarks.peers import PeersReport
 from benchmarks.voice import VoiceReport
@@ -37,6 +39,11 @@ def run(*arguments: str, limit_s: float = LIMIT_S) -> subprocess.CompletedProces
         (["benchmarks.live", "--model", "no-such"], "unknown model 'no-such'"),
         (["benchmarks.live", "--seconds", "-1"], "--seconds"),
         (["benchmarks.live", "--set", "capture.pace=max"], "capture.pace is set by the benchmark itself"),
+        (["benchmarks.live", "--rate", "61"], "--rate"),
+        (["benchmarks.pairs", "--b", "engine.pim=1"], "did you mean engine.pin?"),
+        (["benchmarks.pairs", "--a", "engine.pin=1", "--b", "engine.pin=1"], "A and B have the same settings"),
+        (["benchmarks.allocations", "--camera", "0"], "camera '0' is no media file"),
+        (["benchmarks.faces_cost", "--engine", "no-such"], "'no-such' engine"),
         (["benchmarks.engine", "--model", "centerface"], "'centerface' is no concept model"),
         (["benchmarks.engine", "--bogus"], "--bogus"),
         (["benchmarks.voice", "--model", "centerface"], "'centerface' is no voice network"),
@@ -68,7 +75,8 @@ def test_help_explains_and_does_nothing_else(module: str) -> None:
 @has_model
 @pytest.mark.slow
 def test_a_short_live_session_is_reported_and_balances(tmp_path: Path) -> None:
-    done = run("benchmarks.live", "--seconds", "2", "--warm-up", "1", "--minutes", "0.03", "--out", str(tmp_path))
+    short = ("--seconds", "2", "--warm-up", "1", "--minutes", "0.03", "--height", "480", "--rate", "30")
+    done = run("benchmarks.live", *short, "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     report = msgspec.json.decode((tmp_path / "live.json").read_bytes(), type=LiveReport)
     assert report.realtime.account is not None and report.full_speed is not None and report.memory is not None
@@ -78,8 +86,29 @@ def test_a_short_live_session_is_reported_and_balances(tmp_path: Path) -> None:
     assert report.full_speed.account is not None and report.full_speed.account.stale == 0
     assert {"supervise", "analyze", "capture_video"} <= set(report.realtime.workers)
     assert set(report.memory.growth_mb.values()) == {None}, "too short to say"
+    kept_up, pressed = report.matrix
+    assert (kept_up.name, pressed.name) == ("480p, 30/s, 1x", "480p, 30/s, 3x")
+    for row in report.matrix:
+        assert row.account is not None and row.account.captured == row.account.published + row.account.stale >= 80
+        assert row.mean_age_ms is not None and sum(row.stages_ms.values()) == pytest.approx(row.mean_age_ms)
+        assert all(check.holds for check in row.checks), row.checks
+    assert pressed.account is not None and pressed.account.stale > 0
     assert (tmp_path / "live.md").read_text(encoding="utf-8").startswith("# Live sessions")
     assert (tmp_path / "live.png").stat().st_size > 10_000
+
+
+@has_model
+@pytest.mark.slow
+def test_what_a_frame_allocates_is_told_stage_by_stage(tmp_path: Path) -> None:
+    """The picture has 230 kB: whatever copies it, or a crop as a tensor (50 kB), would be seen."""
+    frames = ("--frames", "60", "--warm-up", "20", "--engine", "onnxruntime")
+    done = run("benchmarks.allocations", *frames, "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    report = msgspec.json.decode((tmp_path / "allocations.json").read_bytes(), type=AllocationsReport)
+    assert tuple(report.stages) == (*STAGES, WORKER)
+    assert all(each.largest is not None and each.largest < 40_000 for each in report.stages.values()), report.stages
+    assert all(each.on_key_frames is not None for each in report.stages.values())
+    assert (tmp_path / "allocations.md").read_text(encoding="utf-8").startswith("# Allocations")
 
 
 @has_model
