@@ -53,11 +53,8 @@ def _frames(rows: Sequence[Row]) -> Table:
         "camera, load", "came /s", "can /s", "captured", "published", "stale", "decode errors",
         "T, ms", "CPU, %", "analyze, %", "RSS, MB", "checks",
     )  # fmt: skip
-    return Table(
-        "Frames, processor and memory at every size, rate and load: captured = published + stale",
-        columns,
-        tuple(map(_frame, rows)),
-    )
+    title = "Frames, processor and memory at every size, rate and load; captured = published + stale"
+    return Table(title, columns, tuple(map(_frame, rows)))
 
 
 def _frame(row: Row) -> tuple[str, ...]:
