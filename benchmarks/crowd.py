@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.figures import Quantiles, quantiles
 from benchmarks.frame_path import lumas
-from engines.base import Array, Engine, Tensors
+from engines.base import Array, Device, Engine, Tensors
 from engines.preprocess import Luma
 from engines.spec import Manifest
 from pipeline.analyze import Analyzer
@@ -56,6 +56,10 @@ class Counting:
     @property
     def backend(self) -> str:
         return self.engine.backend
+
+    @property
+    def device(self) -> Device:
+        return self.engine.device
 
     def infer(self, inputs: Mapping[str, Array]) -> Tensors:
         self.calls += 1
