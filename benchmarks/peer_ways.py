@@ -30,7 +30,7 @@ from pipeline.messages import Drops, FramePacket
 from pipeline.sources import source_of, video_stream
 
 WIDTH_PX, HEIGHT_PX = 640, 480
-OURS: Final = "agcm-live"
+OURS: Final = ("agcm-live", "agcm-lite")
 _PERIOD_NS: Final = 33_333_333
 U8 = npt.NDArray[np.uint8]
 
@@ -93,11 +93,11 @@ def our_turn(analyzer: Analyzer, lumas: U8) -> Turn:
 class Plain:
     """The same two networks, as somebody would run them who has only ONNX Runtime."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: str) -> None:
         self._detector = _Session(load_model_file("centerface").path)
-        file = model_at(OURS)
+        file = model_at(model)
         if file.manifest.crop is None or file.manifest.heads is None:
-            raise WorkerError(f"{OURS} is no concept model", 2)
+            raise WorkerError(f"{model} is no concept model", 2)
         self._crop, self._heads = file.manifest.crop, file.manifest.heads
         self._network = _session(file.path)
         self._names = [port.name for port in self._network.get_outputs()]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -16,7 +19,7 @@ from rich.console import Console
 from benchmarks import machine
 from benchmarks.figures import Quantiles, quantiles
 from benchmarks.machine import Machine
-from benchmarks.peer_ways import HEIGHT_PX, OURS, WIDTH_PX, Plain, Turn, frames_of, mediapipe_turn, our_turn
+from benchmarks.peer_ways import HEIGHT_PX, OURS, U8, WIDTH_PX, Plain, Turn, frames_of, mediapipe_turn, our_turn
 from benchmarks.report import (
     NOT_MEASURED,
     PLAIN_WIDTH,
@@ -33,10 +36,12 @@ from benchmarks.report import (
 from pipeline.analyze import Analyzer
 from pipeline.bus import WorkerError
 from pipeline.config import CaptureConfig, EngineConfig, LiveConfig
+from pipeline.networks import Networks
 from pipeline.networks import load as load_networks
 from pipeline.sources import DEMO
 
 _WARM_UP: Final = 10
+MEDIAPIPE: Final = "MediaPipe FaceLandmarker"
 
 HELP = f"""Times the work on a frame of {WIDTH_PX} x {HEIGHT_PX}: finding or following the face, cutting it out, the
 network, and what is made of its answer. Decoding and transport are left out, for all alike.
@@ -69,6 +74,25 @@ class Peer(msgspec.Struct, frozen=True):
     missing: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """A model of this project, with its networks loaded."""
+
+    cfg: LiveConfig
+    networks: Networks
+
+    def turn(self, lumas: U8) -> Turn:
+        """Frames as a session would see them, from its beginning."""
+        return our_turn(Analyzer(self.cfg, self.networks), lumas)
+
+
+def opened(model: str, threads: int) -> Ours:
+    """A model on the engine that it would choose. Raises WorkerError if it cannot run."""
+    capture = CaptureConfig(camera="demo", mic="none", pace="max")
+    cfg = LiveConfig(capture=capture, engine=EngineConfig(model=model, threads=threads))
+    return Ours(cfg, load_networks(cfg))
+
+
 class PeersReport(msgspec.Struct, frozen=True):
     """frames: of each turn."""
 
@@ -98,6 +122,7 @@ def main(
     frames: Annotated[int, typer.Option(min=30, help="of each turn")] = 200,
     turns: Annotated[int, typer.Option(min=1, help="of everybody")] = 5,
     threads: Annotated[int, typer.Option(min=1, help="of our engines; the others take what they like")] = 1,
+    model: Annotated[list[str], typer.Option(help="ours; may be given again")] = [*OURS],  # noqa: B006  # read alone
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write every figure there")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="write peers.json and peers.md there")] = None,
 ) -> int:
@@ -108,23 +133,23 @@ def main(
     if here.busy:
         print(f"warning: {here.busy}", file=sys.stderr)
     lumas, colours = frames_of(DEMO, frames)
-    cfg = LiveConfig(
-        capture=CaptureConfig(camera="demo", mic="none", pace="max"), engine=EngineConfig(model=OURS, threads=threads)
-    )
-    networks, plain = load_networks(cfg), Plain()
-    with tempfile.TemporaryDirectory() as folder:
+    plain = Plain(model[0])
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         stored = Path(folder) / "frames.npy"
         np.save(stored, colours)
-        ways: dict[str, tuple[str, Callable[[], Turn]]] = {
-            f"{OURS}, {networks.model.backend}": (
-                "this project: the detector on key frames, the face followed between them",
-                lambda: our_turn(Analyzer(cfg, networks), lumas),
-            ),
-            "plain ONNX Runtime": ("the same networks, the detector in every frame", lambda: plain.turn(lumas)),
-        }
+        ways: dict[str, tuple[str, Callable[[], Turn]]] = {}
+        for name in model:
+            ours = opened(name, threads)
+            stack.callback(ours.networks.close)
+            what = "this project: the detector on key frames, the face followed between them"
+            ways[f"{name}, {ours.networks.model.backend}"] = (what, partial(ours.turn, lumas))
+        ways[f"plain ONNX Runtime, {model[0]}"] = (
+            "the same networks, the detector in every frame",
+            lambda: plain.turn(lumas),
+        )
         if mediapipe is not None and landmarker is not None:
             python, task = mediapipe, landmarker
-            ways["MediaPipe FaceLandmarker"] = (
+            ways[MEDIAPIPE] = (
                 "478 landmarks, 52 blendshapes, pose; as a stream",
                 lambda: mediapipe_turn(python, task, stored),
             )
@@ -133,17 +158,16 @@ def main(
             for _ in bars.track(range(turns), description="turns"):
                 for name, (_, take) in ways.items():
                     taken[name].append(take())
-    networks.close()
     peers = [peer_of(name, ways[name][0], each) for name, each in taken.items()]
     if mediapipe is None:
-        peers.append(Peer("MediaPipe FaceLandmarker", "", missing="no environment with it was given (--mediapipe)"))
+        peers.append(Peer(MEDIAPIPE, "", missing="no environment with it was given (--mediapipe)"))
     _write(PeersReport(here, frames, turns, tuple(peers)), out, json)
     return 0
 
 
 def _write(report: PeersReport, out: Path | None, json: Path | None) -> None:
     """To the terminal, and where it is wanted."""
-    ours = report.peers[0].times_ms
+    theirs = next((each.times_ms for each in report.peers if each.name == MEDIAPIPE), None)
     notes = [
         *machine_note(report.machine),
         f"The same {report.frames} frames of the demo clip, {WIDTH_PX} x {HEIGHT_PX}, {report.turns} turns each, one "
@@ -155,10 +179,10 @@ def _write(report: PeersReport, out: Path | None, json: Path | None) -> None:
         if each.times_ms is None:
             rows.append((each.name, *[NOT_MEASURED] * 6))
             continue
-        share = "1" if ours is None else f"{each.times_ms.p50 / ours.p50:.1f}"
+        share = NOT_MEASURED if theirs is None else f"{each.times_ms.p50 / theirs.p50:.2f}"
         times = (number(value, 2) for value in (each.times_ms.p50, each.times_ms.p95, each.times_ms.p99, each.mean_ms))
         rows.append((each.name, *times, share, f"{each.found:.1%}"))
-    columns = ("", "p50", "p95", "p99", "mean", "p50 / ours", "face found")
+    columns = ("", "p50", "p95", "p99", "mean", "p50 / MediaPipe", "face found")
     tables = [Table("Milliseconds a frame", columns, tuple(rows))]
     show(Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH), notes, tables)
     if json is not None:
