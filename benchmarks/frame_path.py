@@ -74,7 +74,8 @@ def _at(meter: Meter | None, stage: str, seq: int) -> Iterator[None]:
 
 
 def stage_by_stage(path: Path, cfg: LiveConfig, networks: Networks, meter: Meter, frames: int) -> Iterator[bool]:
-    """Takes the first frames of a clip through every stage; of each, whether the detector ran."""
+    """Takes the first frames of a clip through every stage, faces followed by optical flow; of each frame, whether the
+    detector ran."""
     stages_of = _Stages(cfg, networks, meter)
     for seq, luma in lumas(path, meter):
         if seq == frames:
