@@ -227,7 +227,8 @@ def _spread(trials: list[_Trial], model: ModelFile, sample: Mapping[str, Array],
     found, best_ms = [], math.inf
     for trial in sorted(trials, key=lambda trial: (bool(trial.row.passed_over), trial.row.median_ms)):
         kept, row = trial, trial.row
-        if not row.passed_over and not BACKENDS[row.backend].driver and row.median_ms / most < best_ms:
+        on_cpu = trial.engine is not None and trial.engine.device == "cpu"
+        if on_cpu and not row.passed_over and row.median_ms / most < best_ms:
             for threads in range(2, most + 1):
                 more = _try(row.backend, row.precision, model, threads, sample, sample)
                 gains = more.row.median_ms <= _CLEAR_GAIN * kept.row.median_ms

@@ -108,6 +108,7 @@ class Timed:
     """An engine of which only its time is known."""
 
     made: ClassVar[list[Timed]] = []
+    device = "cpu"
 
     def __init__(self, name: str, precision: str, threads: int) -> None:
         self.name, self.precision, self.threads, self.is_open = name, precision, threads, True
@@ -189,6 +190,15 @@ def test_more_threads_are_not_tried_for_what_cannot_win(
     chosen = choose("auto", tiny, "fp32", 0, sample)
     assert chosen.choice.taken.threads == 2
     assert [(each.name, each.threads) for each in Timed.made] == [("onnxruntime", 1), ("openvino", 1), ("openvino", 2)]
+
+
+def test_threads_are_a_matter_of_the_cpu(
+    tiny: ModelFile, sample: dict[str, Array], timed: Times, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed({(*ORT, 1): 9.0, (*ORT, 2): 1.0}, 2)
+    monkeypatch.setattr(Timed, "device", "gpu")
+    assert choose("onnxruntime", tiny, "fp32", 0, sample).choice.taken.threads == 1
+    assert len(Timed.made) == 1
 
 
 def test_a_number_of_threads_that_is_asked_for_is_not_measured_against_others(

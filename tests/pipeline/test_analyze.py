@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from engines.base import Array, Engine, Tensors
+from engines.base import Array, Device, Engine, Tensors
 from engines.spec import Manifest, load_model_file
 from pipeline.analyze import Analyzer, run
 from pipeline.bus import Received, WorkerError
@@ -163,6 +163,10 @@ class Counting:
     @property
     def backend(self) -> str:
         return self.engine.backend
+
+    @property
+    def device(self) -> Device:
+        return self.engine.device
 
     def infer(self, inputs: Mapping[str, Array]) -> Tensors:
         self.rows.append(len(inputs["crop"]))
