@@ -26,7 +26,7 @@ from benchmarks.figures import (
 )
 from benchmarks.raw_clip import RawClip
 from benchmarks.session import Observed, observe
-from benchmarks.workers import Share
+from benchmarks.workers import Share, total_percent
 from pipeline.bus import WorkerError
 
 HEIGHTS_PX: Final = (480, 720, 1080)
@@ -69,8 +69,7 @@ class Row(msgspec.Struct, frozen=True):
     @property
     def cpu_percent(self) -> float | None:
         """Of one core, all processes together; None where one of them was too short to say."""
-        used = [each.cpu_percent for each in self.workers.values()]
-        return sum(each for each in used if each is not None) if used and None not in used else None
+        return total_percent(self.workers.values())
 
     @property
     def rss_mb(self) -> float:

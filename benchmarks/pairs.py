@@ -30,6 +30,7 @@ from benchmarks.report import (
     write_json,
 )
 from benchmarks.session import observe
+from benchmarks.workers import total_percent
 from pipeline.bus import WorkerError
 from pipeline.config import ConfigError, load
 from pipeline.preflight import check
@@ -146,9 +147,7 @@ def _session(camera: str, settings: Sequence[str], seconds: float, title: str, b
     ages = quantiles([each.age_ms for each in frames])
     if ages is None:
         raise WorkerError("a session published nothing", 1)
-    used = [each.cpu_percent for each in observed.shares.values()]
-    cpu_percent = sum(each for each in used if each is not None) if None not in used else None
-    return Session(ages, cpu_percent, frames[-1].stale, observed.checks(None))
+    return Session(ages, total_percent(observed.shares.values()), frames[-1].stale, observed.checks(None))
 
 
 def _count(bars: Progress, task: int, sample: Sample) -> None:

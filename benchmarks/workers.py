@@ -84,6 +84,13 @@ def shares(usage: Sequence[Usage], from_ns: int, to_ns: int) -> dict[str, Share]
     return {name: _share(mine) for name, mine in inside.items() if mine}
 
 
+def total_percent(used: Iterable[Share]) -> float | None:
+    """Of one core, all of them together; None where one of them was too short to say, or there is none."""
+    percents = [each.cpu_percent for each in used]
+    known = [each for each in percents if each is not None]
+    return sum(known) if known and len(known) == len(percents) else None
+
+
 def _share(usage: Sequence[Usage]) -> Share:
     first, last = usage[0], usage[-1]
     took_s = (last.t_ns - first.t_ns) / 1e9

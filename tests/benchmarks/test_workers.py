@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.workers import SUPERVISOR, Share, Usage, Workers, shares
+from benchmarks.workers import SUPERVISOR, Share, Usage, Workers, shares, total_percent
 
 CHILD = "import sys; log = open(sys.argv[1], 'a'); print('open', flush=True); sys.stdin.read()"
 PARENT = f"""
@@ -44,3 +44,9 @@ def test_shares_are_of_the_time_between_two_moments() -> None:
     usage.append(Usage(20_000_000_000, "late", cpu_s=1.0, rss_mb=40.0))
     found = shares(usage, 2_000_000_000, 8_000_000_000)
     assert found == {"analyze": Share(25.0, 108.0), "record": Share(None, 40.0)}
+
+
+def test_a_total_is_of_all_or_of_none() -> None:
+    assert total_percent([Share(40.0, 1.0), Share(2.5, 1.0)]) == 42.5
+    assert total_percent([Share(40.0, 1.0), Share(None, 1.0)]) is None
+    assert total_percent([]) is None
