@@ -222,7 +222,9 @@ def _confirm(track: Track, detection: Detection, noise_px: float, elapsed_s: flo
     error_px = float(np.sqrt(np.mean(np.sum(wrong**2, axis=1))))
     sure = replace(track, box=detection.box, confidence=detection.confidence, confirmed=True)
     if track.lost or error_px > _RUNAWAY * eye_distance(track.points):
-        jumped = replace(sure, points=detection.points, pending=np.zeros_like(wrong), view=None, sightings=1)
+        jumped = replace(
+            sure, points=detection.points, pending=np.zeros_like(wrong), view=None, glimpse=None, sightings=1
+        )
         return drifting(jumped, wrong.mean(axis=0), elapsed_s)
     turned = error_px**2 / (error_px**2 + (3.0 * noise_px) ** 2)
     gain = max(_MIN_GAIN, turned, 1.0 / (track.sightings + 1))

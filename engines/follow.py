@@ -26,6 +26,7 @@ _MIN_LIKENESS = 0.6
 _NOISE = 0.006
 _DRIFT_GAIN, _DRIFT_HOLDS_S = 0.35, 0.25
 _MAX_NUDGE = 0.25
+_SAME_GLIMPSE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +115,13 @@ class ByLandmarks:
             points=points,
             pending=(1 - part) * track.pending,
             box=track.box + np.tile(step, 2),
+            glimpse=now,
             quality=alike if alike >= _MIN_LIKENESS else 0.0,
         )
 
     def remember(self, track: Track, luma: Luma) -> Track:
         """See Follower."""
-        return replace(track, glimpse=glimpse(luma, track.points))
+        return track if track.glimpse is not None else replace(track, glimpse=glimpse(luma, track.points))
 
 
 def glimpse(luma: Luma, points: Points) -> Luma | None:
@@ -140,8 +142,8 @@ def nudged(track: Track, affine: Affine, landmarks: Points, elapsed_s: float) ->
 
     affine [2, 3]: similarity from picture to crop shares; landmarks [5, 2]: where the template's points lie in that
     crop, in shares of its side. The similarity from template to landmarks (least squares, over complex numbers) is what
-    the crop was off by; little of a small one is applied, which is noise, and most of a large one. What asks for more
-    than a quarter of the crop is no face and changes nothing.
+    the crop was off by; little of a small one is applied, which is noise, and most of a large one, after which the
+    glimpse is another. What asks for more than a quarter of the crop is no face and changes nothing.
     """
     z, w = (each[:, 0].astype(np.float64) + 1j * each[:, 1] for each in (TEMPLATE, landmarks))
     centred = z - z.mean()
@@ -157,7 +159,12 @@ def nudged(track: Track, affine: Affine, landmarks: Points, elapsed_s: float) ->
     moved = turn * (seen[:, 0] + 1j * seen[:, 1]) + shift
     points = (np.stack([moved.real, moved.imag], 1) @ back[:, :2].T + back[:, 2]).astype(np.float32)
     went = points.mean(axis=0) - track.points.mean(axis=0)
-    there = replace(track, points=points, box=track.box + np.tile(went, 2).astype(np.float32))
+    there = replace(
+        track,
+        points=points,
+        box=track.box + np.tile(went, 2).astype(np.float32),
+        glimpse=track.glimpse if gain * off <= _SAME_GLIMPSE else None,
+    )
     return drifting(there, _DRIFT_GAIN * went, elapsed_s)
 
 
