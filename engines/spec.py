@@ -279,6 +279,6 @@ def load_voice_file(model: ModelFile, models_dir: Path = MODELS_DIR) -> ModelFil
     if len(voice.manifest.concepts) != hearing.concepts:
         raise ManifestError(
             f"model {model.manifest.name!r} hears {hearing.concepts} concepts, and {hearing.model} has "
-            f"{len(voice.manifest.concepts)}"
+            f"{len(voice.manifest.concepts)}; make the model again"
         )
     return voice

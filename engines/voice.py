@@ -1,7 +1,8 @@
-"""From what a voice network says of every 10 ms to voice concepts at a moment: each with a unit and an activation.
+"""From what is heard every 10 ms to voice concepts at a moment: each with a unit and an activation.
 
-The network's columns are in its manifest (training.voice.model lists them). What needs more than its one second of
-memory is kept here: the speaker's usual pitch and loudness, how long it has been silent, how many syllables there were.
+A voice network says most of a step (training.voice.model), engines.jitter the rest. What needs more than its one second
+of memory is kept here: the speaker's usual pitch and loudness, how long it has been silent, and how many syllables
+there were.
 
 | concept | value | activation 0 .. 1 |
 |---|---|---|
@@ -12,6 +13,7 @@ memory is kept here: the speaker's usual pitch and loudness, how long it has bee
 | speech_rate | syllables a second in the last 3 s | 0 .. 8 |
 | clear_voice | harmonics-to-noise ratio of voiced sound in the last second, dB | 0 .. 25 |
 | vocal_effort | alpha ratio of voiced sound in the last second, dB | 25 .. -5 |
+| jitter | how far consecutive periods were apart in the last second, % of their mean | 0 .. 3 |
 | silence | seconds since somebody spoke | 0 .. 10, as a logarithm |
 | takes_turn | seconds since speech began after a pause of at least half a second | 1 falling to 0 in 2 s |
 
@@ -36,20 +38,21 @@ RATE_HZ: Final = 16_000
 HOP: Final = 160
 STEPS_HZ: Final = 100
 CONCEPTS: Final = (
-    "speaking", "loudness", "pitch_height", "pitch_movement", "speech_rate", "clear_voice", "vocal_effort", "silence",
-    "takes_turn",
+    "speaking", "loudness", "pitch_height", "pitch_movement", "speech_rate", "clear_voice", "vocal_effort", "jitter",
+    "silence", "takes_turn",
 )  # fmt: skip
-UNITS: Final = ("", "lkfs", "st", "st", "hz", "db", "db", "s", "s")
+UNITS: Final = ("", "lkfs", "st", "st", "hz", "db", "db", "percent", "s", "s")
 """Of the values of CONCEPTS; st: semitones."""
 BEHIND_S: Final = 0.04
 """A picture is joined with the sound up to so long before it. Sound comes in chunks that leave when they are whole; so
 the same sound belongs to a picture however fast pictures and sound are delivered."""
 SPEAKS: Final = 0.5
+VOICED: Final = 0.5
 PAUSE_S: Final = 0.5
 """Silence that ends a turn."""
 _GATE_LKFS = -70.0
 _KEPT = 3 * STEPS_HZ
-_MOMENT_STEPS, _MOVED_STEPS, _LEAST_VOICED = 40, 150, 30
+_MOMENT_STEPS, _MOVED_STEPS, _LEAST_VOICED, _LEAST_PERIODS = 40, 150, 30, 20
 _MUTED_PEAK, _MUTED_STEPS = 6.5e-5, 100  # about two steps of 16 bits
 _CLIPPED_SHARE, _CLIPPED_STEPS = 0.01, 50
 _TONE_HNR_DB, _TONE_ST, _TONE_STEPS = 30.0, 0.05, 100
@@ -58,7 +61,8 @@ _LEARN_S, _FORGET_S = 1.0, 30.0
 
 
 class Step(NamedTuple):
-    """What the network says of one step; see training.voice.model."""
+    """What is heard of one step. jitter_percent: how far two periods are apart (engines.jitter), NaN where nobody can
+    say; the rest, SAID, is what the network says (training.voice.model)."""
 
     speaking: float
     voiced: float
@@ -69,9 +73,11 @@ class Step(NamedTuple):
     alpha_db: float
     peak: float
     clipped: float
+    jitter_percent: float
 
 
-_SPEAKING, _VOICED, _PITCH, _SYLLABLE, _LOUD, _HNR, _ALPHA, _PEAK, _CLIPPED = range(len(Step._fields))
+SAID: Final = Step._fields[:-1]
+_SPEAKING, _VOICED, _PITCH, _SYLLABLE, _LOUD, _HNR, _ALPHA, _PEAK, _CLIPPED, _JITTER = range(len(Step._fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,7 @@ class VoiceMeter:
         self._turn_at: int | None = None
 
     def push(self, voice: F32) -> None:
-        """Steps [n, 9] in order."""
+        """Steps [n, columns of Step] in order."""
         for row in voice.tolist():
             self._take(Step(*row))
 
@@ -153,7 +159,7 @@ class VoiceMeter:
         if self._spoke_at is None or self._count - self._spoke_at > PAUSE_S * STEPS_HZ:
             self._turn_at = self._count
         self._spoke_at = self._count
-        if step.voiced >= 0.5:
+        if step.voiced >= VOICED:
             self._pitch.add(step.pitch_st)
             self._loud.add(step.loud_db)
 
@@ -176,8 +182,9 @@ class VoiceMeter:
     def _values(self) -> tuple[float | None, ...]:
         now = Step(*self._rows[self._end - 1].tolist())
         rows = self._rows[max(self._start, self._end - _MOVED_STEPS) : self._end]
-        voiced = rows[(rows[:, _VOICED] >= 0.5) & (rows[:, _SPEAKING] >= SPEAKS)]
+        voiced = rows[(rows[:, _VOICED] >= VOICED) & (rows[:, _SPEAKING] >= SPEAKS)]
         late = voiced[-STEPS_HZ:]
+        apart = late[~np.isnan(late[:, _JITTER]), _JITTER]
         speaks = now.speaking >= SPEAKS
         since = None if self._spoke_at is None else (self._count - self._spoke_at) / STEPS_HZ
         turn = None if self._turn_at is None else (self._count - self._turn_at) / STEPS_HZ
@@ -190,6 +197,7 @@ class VoiceMeter:
             len(self._nuclei) * STEPS_HZ / _KEPT,
             middle(late[:, _HNR]) if len(late) else None,
             middle(late[:, _ALPHA]) if len(late) else None,
+            float(apart.mean()) if len(apart) >= _LEAST_PERIODS else None,
             since if since is not None else self._count / STEPS_HZ,
             turn,
         )
@@ -223,6 +231,7 @@ def activations(values: tuple[float | None, ...], usual_lkfs: float | None) -> t
         "speech_rate": None if (rate := found["speech_rate"]) is None else rate / 8,
         "clear_voice": None if (clear := found["clear_voice"]) is None else clear / 25,
         "vocal_effort": None if (alpha := found["vocal_effort"]) is None else (25 - alpha) / 30,
+        "jitter": None if (apart := found["jitter"]) is None else apart / 3,
         "silence": None if (silent := found["silence"]) is None else math.log1p(silent) / math.log1p(10),
         "takes_turn": None if (turn := found["takes_turn"]) is None else 1 - turn / 2,
     }

@@ -10,9 +10,9 @@ import pytest
 from engines.base import Array, EngineError, Tensors
 from engines.hear import Listener
 from engines.spec import Manifest, TensorSpec
-from engines.voice import HOP, Step
+from engines.voice import HOP, SAID, Step
 
-COLUMNS = len(Step._fields)
+COLUMNS = len(SAID)
 
 
 class Counting:
@@ -38,6 +38,7 @@ def test_its_memory_is_carried_until_it_is_told_to_forget() -> None:
     listener = Listener(Counting())
     said = [listener.hear(np.zeros(n * HOP, np.float32)) for n in (1, 3, 2)]
     assert np.concatenate(said)[:, 0].tolist() == [HOP * n for n in range(1, 7)]
+    assert said[1].shape == (3, len(Step._fields))
     listener.forget()
     assert listener.hear(np.zeros(HOP, np.float32))[0, 0] == HOP
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from engines.voice import CONCEPTS, STEPS_HZ, Step, VoiceMeter, VoiceReading, activations, momentary, resting
 
 F32 = npt.NDArray[np.float32]
-QUIET = Step(0.02, 0.05, 12.0, 0.0, -60.0, -5.0, 5.0, 0.003, 0.0)
-TALK = Step(0.97, 0.9, 12.0, 0.0, -23.0, 15.0, 12.0, 0.2, 0.0)
+QUIET = Step(0.02, 0.05, 12.0, 0.0, -60.0, -5.0, 5.0, 0.003, 0.0, np.nan)
+TALK = Step(0.97, 0.9, 12.0, 0.0, -23.0, 15.0, 12.0, 0.2, 0.0, 0.9)
 
 
 def steps(seconds: float, step: Step = TALK, **changed: npt.NDArray[np.floating] | float) -> F32:
@@ -46,6 +46,8 @@ def test_a_voice_as_usual_is_in_the_middle() -> None:
     assert value(found, "pitch_movement") == pytest.approx(0.0, abs=0.01)
     assert value(found, "clear_voice") == pytest.approx(15.0)
     assert active(found, "vocal_effort") == pytest.approx(13 / 30)
+    assert value(found, "jitter") == pytest.approx(0.9)
+    assert active(found, "jitter") == pytest.approx(0.3)
     assert value(found, "silence") == 0.0
 
 
@@ -60,6 +62,15 @@ def test_pitch_and_loudness_are_against_the_speaker_s_own() -> None:
 def test_movement_is_the_spread_of_the_pitch() -> None:
     moving = 12 + 3 * np.sqrt(2) * np.sin(2 * np.pi * np.arange(300) / 50)
     assert value(after(steps(3, pitch_st=moving)), "pitch_movement") == pytest.approx(3.0, abs=0.1)
+
+
+def test_jitter_is_the_mean_of_a_second_in_which_enough_periods_were_found() -> None:
+    apart = np.tile([0.5, np.nan, 1.5, np.nan], 25)
+    assert value(after(steps(1, jitter_percent=4.0), steps(1, jitter_percent=apart)), "jitter") == pytest.approx(1.0)
+    few = np.where(np.arange(100) < 19, 1.0, np.nan)
+    assert value(after(steps(1, jitter_percent=few)), "jitter") is None
+    assert active(after(steps(1, jitter_percent=few)), "jitter") == 0.0
+    assert value(after(steps(1, jitter_percent=1.0), steps(2, QUIET)), "jitter") is None
 
 
 def test_syllables_are_counted_over_three_seconds() -> None:
@@ -104,7 +115,7 @@ def test_loudness_is_a_mean_of_powers_above_the_gate() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.none() | st.floats(-1e6, 1e6), min_size=9, max_size=9), st.none() | st.floats(-100, 0))
+@given(st.lists(st.none() | st.floats(-1e6, 1e6), min_size=len(CONCEPTS), max_size=len(CONCEPTS)), st.none() | st.floats(-100, 0))
 def test_activations_stay_in_their_range(values: list[float | None], usual: float | None) -> None:
     if values[CONCEPTS.index("silence")] is not None:
         values[CONCEPTS.index("silence")] = abs(values[CONCEPTS.index("silence")] or 0.0)

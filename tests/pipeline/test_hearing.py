@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.base import Array, Tensors
 from engines.spec import MODELS_DIR, Manifest, TensorSpec, load_model_file
-from engines.voice import CONCEPTS, HOP, Step, VoiceReading
+from engines.voice import CONCEPTS, HOP, VoiceReading
 from pipeline.align import AudioWindow
 from pipeline.hearing import Ears, State
 from pipeline.sources import DEMO
@@ -37,7 +37,7 @@ class Loud:
         self.beginnings += int(inputs["memory"][0, 0] == 0)
         steps = inputs["samples"].reshape(-1, HOP)
         peak = np.abs(steps).max(1)
-        rows = [Step(float(p > 0.05), 1.0, 12.0, 0.0, -23.0, 10.0, 5.0, float(p), 0.0) for p in peak]
+        rows = [(float(p > 0.05), 1.0, 12.0, 0.0, -23.0, 10.0, 5.0, float(p), 0.0) for p in peak]
         return {"voice": np.array(rows, np.float32)[None], "memory_out": np.ones((1, 1), np.float32)}
 
     def close(self) -> None:

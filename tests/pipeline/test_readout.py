@@ -221,15 +221,15 @@ VOICES = tuple(ConceptSpec(name, "voice", "") for name in VOICE_CONCEPTS)
 
 
 def _heard(sound: Literal["heard", "muted", "clipped", "tone"] = "heard") -> VoiceReading:
-    values = (0.93, -24.0, None, 2.5, 3.25, 12.0, 8.0, 0.0, 1.23456)
+    values = (0.93, -24.0, None, 2.5, 3.25, 12.0, 8.0, 0.9, 0.0, 1.23456)
     rest = (None,) * len(values)
-    return VoiceReading(sound, values if sound == "heard" else rest, tuple(np.linspace(0.1, 0.9, 9).tolist()))
+    return VoiceReading(sound, values if sound == "heard" else rest, tuple(np.linspace(0.1, 0.9, len(VOICES)).tolist()))
 
 
 def test_a_voice_adds_its_prior_and_the_score_still_adds_up() -> None:
     readout, concepts, heads = _model(3)
     seen = scored(3, readout, concepts, heads, _place())
-    prior = PriorSpec(tuple(np.linspace(-0.03, 0.05, 9).tolist()), (0.5,) * 9)
+    prior = PriorSpec(tuple(np.linspace(-0.03, 0.05, len(VOICES)).tolist()), (0.5,) * len(VOICES))
     both = spoken(seen, _heard(), VOICES, prior)
     assert both.score is not None and both.base == seen.base
     assert both.score == pytest.approx(both.base + sum(each.contribution for each in both.contributions), abs=1e-9)
@@ -248,7 +248,7 @@ def test_a_voice_that_does_not_count_is_listed_and_changes_nothing() -> None:
     found = spoken(seen, _heard(), VOICES, None)
     assert (found.score, found.base, found.uncertainty) == (seen.score, seen.base, 0.4)
     said = [each for each in found.contributions if each.kind == "voice"]
-    assert [each.activation for each in said] == pytest.approx(np.linspace(0.1, 0.9, 9), abs=1e-4)
+    assert [each.activation for each in said] == pytest.approx(np.linspace(0.1, 0.9, len(VOICES)), abs=1e-4)
     assert {each.contribution for each in said} == {0.0}
 
 
@@ -256,7 +256,7 @@ def test_a_voice_that_does_not_count_is_listed_and_changes_nothing() -> None:
 def test_what_is_no_voice_contributes_nothing(sound: Literal["muted", "clipped", "tone"]) -> None:
     readout, concepts, heads = _model(3)
     seen = scored(3, readout, concepts, heads, _place())
-    prior = PriorSpec((0.1,) * 9, (0.0,) * 9)
+    prior = PriorSpec((0.1,) * len(VOICES), (0.0,) * len(VOICES))
     assert spoken(seen, _heard(sound), VOICES, prior) == seen
     assert spoken(NOBODY, _heard(), VOICES, prior) == NOBODY
     assert audible(Heard(-80.0, _heard(sound))) == {"level_dbfs": -80.0, sound: 1.0}
@@ -265,7 +265,7 @@ def test_what_is_no_voice_contributes_nothing(sound: Literal["muted", "clipped",
 def test_what_is_heard_is_published_with_its_units_and_what_is_not_known_is_left_out() -> None:
     assert audible(Heard(-31.4159, _heard())) == {
         "level_dbfs": -31.42, "speaking": 0.93, "loudness_lkfs": -24.0, "pitch_movement_st": 2.5,
-        "speech_rate_hz": 3.25, "clear_voice_db": 12.0, "vocal_effort_db": 8.0,
+        "speech_rate_hz": 3.25, "clear_voice_db": 12.0, "vocal_effort_db": 8.0, "jitter_percent": 0.9,
         "silence_s": 0.0, "takes_turn_s": 1.2346,
     }  # fmt: skip
 
@@ -274,13 +274,13 @@ def test_a_score_that_remembers_replaces_the_picture_s_and_adds_up() -> None:
     readout, concepts, heads = _model(3)
     seen = scored(3, readout, concepts, heads, _place())
     rng = np.random.default_rng(0)
-    shares = Shares(0.4, rng.normal(0, 0.1, len(concepts)), rng.normal(0, 0.1, 9))
+    shares = Shares(0.4, rng.normal(0, 0.1, len(concepts)), rng.normal(0, 0.1, len(VOICES)))
     found = remembered(seen, shares, _heard(), (concepts, VOICES))
     assert found.score is not None and found.base == 0.4
     assert found.score == pytest.approx(0.4 + shares.seen.sum() + np.sum(shares.heard), abs=1e-4)
     assert found.score == pytest.approx(found.base + sum(each.contribution for each in found.contributions), abs=1e-9)
     named = {each.concept: each for each in found.contributions}
-    assert len(named) == len(concepts) + 9
+    assert len(named) == len(concepts) + len(VOICES)
     for concept, share in zip(concepts, shares.seen, strict=True):
         assert named[concept.name].contribution == pytest.approx(share, abs=1e-6)
         before = next(each for each in seen.contributions if each.concept == concept.name)

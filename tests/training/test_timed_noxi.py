@@ -25,6 +25,7 @@ from engines.voice import CONCEPTS as HEARD
 from tests.training.test_voice_speech import utterance
 from training.concepts import NAMES
 from training.data.noxi import Person, people, read_track
+from training.data.pictures import DataError
 from training.evaluate import parts_of
 from training.synthetic import talk
 from training.synthetic.noxi import Job, make
@@ -202,11 +203,14 @@ def test_of_many_frames_evenly_many_are_learnt_from(monkeypatch: pytest.MonkeyPa
 
 def test_streams_are_kept(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    ours = Streams(rng.random((3, 2, 4)), np.array([True, False, True]), rng.random((3, 9)))
+    ours = Streams(rng.random((3, 2, 4)), np.array([True, False, True]), rng.random((3, len(HEARD))))
     save(tmp_path / "a" / "s.npz", ours)
     again = load(tmp_path / "a" / "s.npz")
     np.testing.assert_allclose(again.seen, ours.seen, atol=1e-6)
     np.testing.assert_array_equal(again.found, ours.found)
+    save(tmp_path / "old.npz", Streams(ours.seen, ours.found, ours.heard[:, :-1]))
+    with pytest.raises(DataError, match=f"holds {len(HEARD) - 1} voice concepts, not {len(HEARD)}"):
+        load(tmp_path / "old.npz")
 
 
 @pytest.mark.parametrize("name", list(rivals.RIVALS))

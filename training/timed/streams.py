@@ -93,6 +93,9 @@ def save(path: Path, streams: Streams) -> None:
 
 
 def load(path: Path) -> Streams:
-    """What `save` wrote."""
+    """What `save` wrote. Raises DataError if other concepts were heard then."""
     with np.load(path, allow_pickle=False) as file:
-        return Streams(file["seen"].astype(np.float64), file["found"], file["heard"].astype(np.float64))
+        found = Streams(file["seen"].astype(np.float64), file["found"], file["heard"].astype(np.float64))
+    if found.heard.shape[1:] != (len(CONCEPTS),):
+        raise DataError(f"{path} holds {found.heard.shape[1]} voice concepts, not {len(CONCEPTS)}: remove its folder")
+    return found

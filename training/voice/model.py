@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engines.voice import Step
+from engines.voice import SAID
 from training.voice.frontend import LAGS, MELS, PITCH_HZ, TAIL, Features, FrontEnd
 
-COLUMNS: Final = Step._fields
+COLUMNS: Final = SAID
 """What is said of every step. speaking, voiced, syllable: probabilities; pitch_st: semitones above 60 Hz, meant where
 it is voiced; the rest: see Features."""
 BIN_ST: Final = 0.5

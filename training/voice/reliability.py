@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from engines.voice import CONCEPTS, UNITS, VoiceMeter
+from engines.jitter import jitter_of, silence
+from engines.voice import CONCEPTS, SAID, UNITS, VoiceMeter
 from training.metrics import pearson
 from training.voice.compose import Scene, conversation, recorded
 from training.voice.frontend import TAIL
@@ -29,6 +30,7 @@ _EVERY = 10
 _WARM_S = 3.0
 _LOUDNESS = CONCEPTS.index("loudness")
 _LOUD_DB = 24.0
+_VOICED, _PITCH = SAID.index("voiced"), SAID.index("pitch_st")
 
 
 class ConceptFigures(msgspec.Struct, frozen=True):
@@ -61,9 +63,16 @@ def values(steps: F32) -> F64:
 
 @torch.no_grad()
 def steps_of(spoken: Spoken, samples: F32) -> F32:
-    """What a network says of a scene [160 n] -> [n, columns]."""
+    """What is heard of a scene [160 n] with a network -> [n, columns]."""
     voice, _ = spoken(torch.from_numpy(samples)[None], torch.zeros(1, spoken.network.memory_size))
-    return np.asarray(voice[0].numpy(), np.float32)
+    return with_jitter(np.asarray(voice[0].numpy(), np.float32), samples)
+
+
+def with_jitter(said: F32, samples: F32) -> F32:
+    """Steps [n, columns of SAID] of a scene [160 n] with what engines.jitter finds where they say that there is a
+    voice, and of what pitch."""
+    apart, _ = jitter_of(samples, silence(), said[:, _VOICED], said[:, _PITCH])
+    return np.column_stack([said, apart])
 
 
 @torch.no_grad()
@@ -75,7 +84,7 @@ def taught(network: VoiceNet, scene: Scene) -> F32:
     voiced = np.where(np.isnan(scene.pitch_st), 0.0, scene.voiced)
     learnt = (scene.speaking, voiced, scene.pitch_st, scene.syllable)
     columns = [np.nan_to_num(each) for each in learnt] + [each[0].numpy() for each in formulas]
-    return np.stack(columns, axis=1).astype(np.float32)
+    return with_jitter(np.stack(columns, axis=1).astype(np.float32), scene.samples)
 
 
 def reliabilities(network: VoiceNet, voices: Sequence[list[Labelled]], count: int) -> tuple[ConceptFigures, ...]:
