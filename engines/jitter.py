@@ -57,8 +57,8 @@ def jitter_of(samples: F32, tail: F32, voiced: F32, pitch_st: F32) -> tuple[F32,
 
 
 def apart(seen: F64, about: float) -> float:
-    """|T1 - T2| over the mean of two consecutive periods around the middle of samples [SEEN], each `about` so many samples
-    long; NaN unless both are found."""
+    """|T1 - T2| over the mean of two consecutive periods around the middle of samples [SEEN], each of `about` so many
+    samples; NaN unless both are found."""
     sound = seen - seen.sum() / SEEN
     half, size = round(about / 2), round(_WINDOW_PERIODS * about)
     lags = int(_NEAREST * about), math.ceil(_FARTHEST * about)

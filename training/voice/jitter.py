@@ -112,8 +112,8 @@ def readings(engine: Engine, samples: F32) -> list[float]:
 
 
 def measured(engine: Engine, count: int, seed: int) -> list[Told]:
-    """Of `count` vowels, every other one in noise, those whose jitter was told. Whether they are speech, which a concept
-    asks as well, counts nothing: a vowel that is held is none."""
+    """Of `count` vowels, every other one in noise, those whose jitter was told. Whether it is speech, as a
+    concept asks, is not asked: a vowel that is held is none."""
     found = []
     for i in track(range(count), description="vowels"):
         rng = np.random.default_rng((seed, i))
