@@ -9,7 +9,7 @@ import numpy as np
 
 from engines.base import Array, Device, EngineError, Tensors, check_inputs, int8_of
 from engines.build import engine_of
-from engines.cuda import Buffer, Gpu, Recorded
+from engines.cuda import Buffer, Gpu, Recorded, Resident
 from engines.spec import Manifest, ModelFile, TensorSpec
 from engines.tensorrt_compile import CURRENT, PRECISIONS, Library, library
 
@@ -20,21 +20,22 @@ _MOST_SHAPES: Final = 16
 class TensorRtEngine:
     """An ONNX model compiled by TensorRT, or TensorRT-RTX, for the first GPU."""
 
-    def __init__(self, model: ModelFile, precision: str = "fp32", threads: int = 1) -> None:
-        """threads: of CPU engines; nothing here has any."""
+    def __init__(self, model: ModelFile, precision: str = "fp32", threads: int = 1, gpu: Gpu | None = None) -> None:
+        """threads: of CPU engines; nothing here has any. gpu: one that engines share, whose owner closes it."""
         if precision not in PRECISIONS:
             raise EngineError(f"tensorrt runs {', '.join(PRECISIONS)}, not {precision}")
         if precision == "int8":
             model = int8_of(model, "s8")
         found = library()
         self._model, self._precision, self._threads = model, precision, threads
-        self._gpu = Gpu()
+        self._gpu, self._owns_gpu = gpu or Gpu(), gpu is None
         try:
             self._engine = _loaded(model, precision, self._gpu.name, found)
         except EngineError:
-            self._gpu.close()
+            if self._owns_gpu:
+                self._gpu.close()
             raise
-        self._ready: dict[tuple[tuple[int, ...], ...], _Ready] = {}
+        self._ready: dict[tuple[object, ...], _Ready] = {}
         self._closed = False
 
     @property
@@ -49,16 +50,17 @@ class TensorRtEngine:
     def device(self) -> Device:
         return "gpu"
 
-    def infer(self, inputs: Mapping[str, Array]) -> Tensors:
+    def infer(self, inputs: Mapping[str, Array | Resident]) -> Tensors:
+        """See Engine. What is resident, on the Gpu that this engine was given, is read where it lies."""
         if self._closed:
             raise EngineError("the tensorrt engine is closed")
         check_inputs(self.manifest, inputs)
-        shapes = tuple(inputs[spec.name].shape for spec in self.manifest.inputs)
-        ready = self._ready.pop(shapes, None) or self._prepare(inputs)
-        self._ready[shapes] = ready  # the last is the one that was used last
+        kind = tuple(_kind(inputs[spec.name]) for spec in self.manifest.inputs)
+        ready = self._ready.pop(kind, None) or self._prepare(inputs)
+        self._ready[kind] = ready  # the last is the one that was used last
         return ready.run(inputs)
 
-    def _prepare(self, inputs: Mapping[str, Array]) -> _Ready:
+    def _prepare(self, inputs: Mapping[str, Array | Resident]) -> _Ready:
         if len(self._ready) >= _MOST_SHAPES:
             oldest = next(iter(self._ready))
             self._ready.pop(oldest).close()
@@ -72,13 +74,14 @@ class TensorRtEngine:
             ready.close()
         self._ready.clear()
         self._engine = None
-        self._gpu.close()
+        if self._owns_gpu:
+            self._gpu.close()
 
 
 class _Ready:
     """All that is needed to run inputs of one shape: memory on both sides, and the work, recorded."""
 
-    def __init__(self, engine: Any, gpu: Gpu, manifest: Manifest, inputs: Mapping[str, Array]) -> None:
+    def __init__(self, engine: Any, gpu: Gpu, manifest: Manifest, inputs: Mapping[str, Array | Resident]) -> None:
         self._gpu, self._manifest = gpu, manifest
         self._context = engine.create_execution_context()
         if self._context is None:
@@ -88,16 +91,18 @@ class _Ready:
         for name, array in inputs.items():
             if not self._context.set_input_shape(name, array.shape):
                 raise EngineError(f"tensorrt: {manifest.name} was not compiled for {name} of {list(array.shape)}")
-        self._inputs = {spec.name: gpu.buffer(inputs[spec.name].shape, spec.dtype) for spec in manifest.inputs}
+        resident = {name: each for name, each in inputs.items() if isinstance(each, Resident)}
+        own = [spec for spec in manifest.inputs if spec.name not in resident]
+        self._inputs = {spec.name: gpu.buffer(inputs[spec.name].shape, spec.dtype) for spec in own}
         self._outputs = {spec.name: self._output(spec) for spec in manifest.outputs}
-        for name, buffer in (self._inputs | self._outputs).items():
-            self._context.set_tensor_address(name, int(buffer.device))
+        for name, lies in (self._inputs | self._outputs | resident).items():
+            self._context.set_tensor_address(name, int(lies.device))
         self._fill(inputs)
         self._enqueue()  # what is compiled or allocated on the first run must not be recorded
         gpu.wait()
         self._recorded = Recorded(gpu, self._enqueue)
 
-    def run(self, inputs: Mapping[str, Array]) -> Tensors:
+    def run(self, inputs: Mapping[str, Array | Resident]) -> Tensors:
         """The outputs, which belong to the caller."""
         self._fill(inputs)
         self._recorded()
@@ -113,9 +118,9 @@ class _Ready:
     def _output(self, spec: TensorSpec) -> Buffer:
         return self._gpu.buffer(tuple(self._context.get_tensor_shape(spec.name)), spec.dtype)
 
-    def _fill(self, inputs: Mapping[str, Array]) -> None:
+    def _fill(self, inputs: Mapping[str, Array | Resident]) -> None:
         for name, buffer in self._inputs.items():
-            np.copyto(buffer.host, inputs[name])
+            np.copyto(buffer.host, inputs[name])  # type: ignore[arg-type]  # no buffer is made for what is resident
 
     def _enqueue(self) -> None:
         for buffer in self._inputs.values():
@@ -124,6 +129,11 @@ class _Ready:
             raise EngineError(f"tensorrt failed on {self._manifest.name}: it could not begin")
         for buffer in self._outputs.values():
             self._gpu.download(buffer)
+
+
+def _kind(tensor: Array | Resident) -> object:
+    """What recorded work depends on: the shape of what is copied; of what is resident, also where it lies."""
+    return (tensor.shape, int(tensor.device)) if isinstance(tensor, Resident) else tensor.shape
 
 
 def _loaded(model: ModelFile, precision: str, device: str, found: Library) -> Any:

@@ -54,7 +54,17 @@ def is_finite(array: Array) -> bool:
     return not array.size or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
 
 
-def check_inputs(manifest: Manifest, inputs: Mapping[str, Array]) -> None:
+class Shaped(Protocol):
+    """What has the shape and the dtype of a tensor, wherever its values lie."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+
+def check_inputs(manifest: Manifest, inputs: Mapping[str, Shaped]) -> None:
     """Raise EngineError unless `inputs` has the names, dtypes and shapes of the manifest."""
     wanted = {spec.name: spec for spec in manifest.inputs}
     if set(inputs) != set(wanted):

@@ -51,20 +51,26 @@ class ConceptReadout:
 
 
 def read(tensors: Tensors, heads: HeadSpec) -> tuple[ConceptReadout, ...]:
-    """One readout per face of the batch, from the outputs of a concept model.
+    """One readout per face of the batch, from the outputs of a concept model. `peaks` [B, K, 2] may stand for `maps`,
+    where the network looked for them itself (engines.frame).
 
     Raises EngineError if a tensor is missing, has the wrong shape for `heads`, or is not finite.
     """
     activation, active, inactive = (
         np.asarray(_finite(tensors, name), np.float64) for name in ("activation", "active", "inactive")
     )
-    maps = _finite(tensors, "maps")
+    found = "peaks" in tensors
+    maps = _finite(tensors, "peaks" if found else "maps")
     faces, concepts, columns = activation.shape[:1], len(heads.mean), len(heads.base)
     fits = activation.shape == (*faces, concepts) and active.shape == inactive.shape == (*faces, concepts, columns)
-    if not fits or maps.ndim != 4 or maps.shape[:2] != activation.shape:
+    if not fits or maps.ndim != (3 if found else 4) or maps.shape[:2] != activation.shape:
         shapes = ", ".join(str(each.shape) for each in (activation, active, inactive, maps))
         raise EngineError(f"the heads are {concepts} concepts x {columns} outputs, the tensors {shapes}: not one model")
-    at = peaks(maps.reshape(activation.size, *maps.shape[2:])).reshape(*activation.shape, 2)
+    at = (
+        maps.astype(np.float64)
+        if found
+        else peaks(maps.reshape(activation.size, *maps.shape[2:])).reshape(*activation.shape, 2)
+    )
     places = _finite(tensors, "landmarks").astype(np.float64) if "landmarks" in tensors else [None] * len(at)
     faces_said = zip(activation, active, inactive, at, places, strict=True)
     return tuple(_readout(*face, heads) for face in faces_said)

@@ -66,8 +66,41 @@ class Buffer:
     device: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A tensor that lies on the GPU already, where several engines of one Gpu read it."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    device: Any
+
+
+class Shown:
+    """The picture that engines of one Gpu read: it goes up once, whoever reads it. shape is that of the last one."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
+        self._buffer: Buffer | None = None
+
+    def show(self, picture: Array) -> Resident:
+        """Begin to copy a picture to the GPU, in the order of the Gpu's work. It may be changed once this returns."""
+        if self._buffer is None or self._buffer.host.shape != picture.shape:
+            self.close()
+            self._buffer = self._gpu.buffer(picture.shape, picture.dtype)
+        self._gpu.wait()  # the last picture may still be on its way out of the same memory
+        np.copyto(self._buffer.host, picture)
+        self._gpu.upload(self._buffer)
+        return Resident(picture.shape, picture.dtype, self._buffer.device)
+
+    def close(self) -> None:
+        """Give the memory back. Calling it twice is allowed."""
+        if self._buffer is not None:
+            self._gpu.free({"picture": self._buffer})
+            self._buffer = None
+
+
 class Gpu:
-    """The first GPU, for one engine of this process. Raises EngineError, as everything here does."""
+    """The first GPU, for the engines of this process that share a stream. Raises EngineError, as all of this does."""
 
     def __init__(self) -> None:
         self.cuda = driver()

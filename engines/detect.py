@@ -31,6 +31,13 @@ class Detection:
     confidence: float
 
 
+def seen_px(luma: Luma, longest_px: int) -> tuple[int, int]:
+    """Rows and columns of a picture [H, W] as the network sees it, whose longest side is about `longest_px`."""
+    scale = longest_px / max(luma.shape)
+    rows, columns = (max(_MULTIPLE, round(side * scale / _MULTIPLE) * _MULTIPLE) for side in luma.shape)
+    return rows, columns
+
+
 class Sight:
     """A picture as the network sees it, in memory that the next picture uses again."""
 
@@ -41,8 +48,7 @@ class Sight:
     def of(self, luma: Luma, longest_px: int) -> npt.NDArray[np.float32]:
         """`luma` [H, W] scaled so that its longest side is about `longest_px`: [1, 1, h, w], until the next is asked
         for."""
-        scale = longest_px / max(luma.shape)
-        rows, columns = (max(_MULTIPLE, round(side * scale / _MULTIPLE) * _MULTIPLE) for side in luma.shape)
+        rows, columns = seen_px(luma, longest_px)
         way = cv2.INTER_AREA if columns < luma.shape[1] else cv2.INTER_LINEAR
         self._small = np.asarray(cv2.resize(luma, (columns, rows), self._small, interpolation=way), np.uint8)
         if self._tensor.shape[2:] != (rows, columns):
@@ -63,42 +69,28 @@ def detect(
     tensors = engine.infer({"luma": seen})
     if not all(map(is_finite, tensors.values())):
         raise EngineError(f"{engine.manifest.name} on {engine.backend} returned values that are not finite")
-    to_picture = np.array([luma.shape[1] / seen.shape[3], luma.shape[0] / seen.shape[2]], dtype=np.float32)
-    found = _decode(
-        tensors["heatmap"][0, 0], tensors["size"][0], tensors["offset"][0], tensors["landmarks"][0], threshold
-    )
-    return tuple(
-        Detection((d.box.reshape(2, 2) * to_picture).reshape(4), d.points * to_picture, d.confidence) for d in found
-    )
-
-
-def _decode(
-    heat: npt.NDArray[np.float32],
-    size: npt.NDArray[np.float32],
-    offset: npt.NDArray[np.float32],
-    landmarks: npt.NDArray[np.float32],
-    threshold: float,
-) -> tuple[Detection, ...]:
-    """Boxes and points in pixels of the resized picture, overlapping ones suppressed."""
+    heat = tensors["heatmap"][0, 0]
     ys, xs = np.nonzero(heat > threshold)
-    if not len(ys):
-        return ()
-    order = np.argsort(-heat[ys, xs])
-    ys, xs = ys[order], xs[order]
-    high, wide = np.exp(size[0, ys, xs]) * _STRIDE, np.exp(size[1, ys, xs]) * _STRIDE
-    x0 = (xs + offset[1, ys, xs] + 0.5) * _STRIDE - wide / 2
-    y0 = (ys + offset[0, ys, xs] + 0.5) * _STRIDE - high / 2
-    points = np.stack(
-        [
-            landmarks[1::2, ys, xs].T * wide[:, None] + x0[:, None],
-            landmarks[0::2, ys, xs].T * high[:, None] + y0[:, None],
-        ],
-        axis=-1,
-    )
+    maps = (tensors["heatmap"][0], tensors["size"][0], tensors["offset"][0], tensors["landmarks"][0])
+    return of_cells(np.concatenate([[ys, xs], *(each[:, ys, xs] for each in maps)]), luma, longest_px, threshold)
+
+
+def of_cells(cells: npt.NDArray[np.floating], luma: Luma, longest_px: int, threshold: float) -> tuple[Detection, ...]:
+    """Faces in the picture `luma`, best first, out of cells [17, N] of what the network made of it: row, column, heat,
+    size 2, offset 2 and landmarks 10. Of those that overlap the best stays."""
+    cells = cells[:, cells[2] > threshold].astype(np.float32)
+    ys, xs, heat = cells[:3, np.argsort(-cells[2])]
+    size, offset, landmarks = np.split(cells[3:, np.argsort(-cells[2])], [2, 4])
+    high, wide = np.exp(size) * _STRIDE
+    x0 = (xs + offset[1] + 0.5) * _STRIDE - wide / 2
+    y0 = (ys + offset[0] + 0.5) * _STRIDE - high / 2
+    points = np.stack([(landmarks[1::2] * wide + x0).T, (landmarks[0::2] * high + y0).T], axis=-1)
     boxes = np.stack([x0, y0, x0 + wide, y0 + high], axis=-1)
-    keep = _suppress(boxes)
+    rows, columns = seen_px(luma, longest_px)
+    to_picture = np.array([luma.shape[1] / columns, luma.shape[0] / rows], dtype=np.float32)
     return tuple(
-        Detection(boxes[i].astype(np.float32), points[i].astype(np.float32), float(heat[ys[i], xs[i]])) for i in keep
+        Detection((boxes[i].reshape(2, 2) * to_picture).reshape(4), points[i] * to_picture, float(heat[i]))
+        for i in _suppress(boxes)
     )
 
 

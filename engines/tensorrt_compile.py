@@ -25,9 +25,13 @@ RANGES: Final[Mapping[str, Mapping[int, Range]]] = {
     "crop": {0: (1, 1, 64)},
     "luma": {2: (32, 192, 640), 3: (32, 320, 640)},
     "samples": {1: (160, 480, 16_000)},
+    "frame": {2: (16, 720, 2160), 3: (16, 1280, 3840)},
+    "places": {0: (1, 1, 64)},
+    "rows": {0: (33, 193, 641)},
+    "columns": {0: (33, 321, 641)},
 }
-"""Of the open dimensions of every input that a shipped network has: faces at once; the sides of what the detector
-sees; samples of a voice, a second at most."""
+"""Of the open dimensions of every input that a network has: faces at once; the sides of what the detector sees; samples
+of a voice, a second at most; the sides of a frame, and the edges of what the detector sees of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,10 @@ def in_precision(network: bytes, precision: str) -> bytes:
     import onnx  # for a GPU alone
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    cast = convert_float_to_float16(onnx.load_from_string(network), keep_io_types=True)
+    model = onnx.load_from_string(network)
+    if any(weight.data_type == onnx.TensorProto.FLOAT16 for weight in model.graph.initializer):
+        return network  # engines.frame has cast the part of it that may be
+    cast = convert_float_to_float16(model, keep_io_types=True)
     return bytes(cast.SerializeToString())
 
 

@@ -19,7 +19,7 @@ Work = Callable[[], None]
 @dataclass
 class FakeGpu:
     """State of the machine: what is allocated, streams by their handle, and recorded graphs. fail: the call that
-    raises. launches: of recorded work. copies: bytes that went up and down."""
+    raises. launches: of recorded work. copies: bytes that went up and down. moved: bytes of every copy, upwards > 0."""
 
     memory: dict[int, bytearray] = field(default_factory=dict)
     streams: dict[int, FakeStream] = field(default_factory=dict)
@@ -28,6 +28,7 @@ class FakeGpu:
     contexts: int = 0
     launches: int = 0
     copies: dict[str, int] = field(default_factory=lambda: {"up": 0, "down": 0})
+    moved: list[int] = field(default_factory=list)
     fail: str = ""
     foreign: bool = False
 
@@ -112,6 +113,7 @@ def driver_of(gpu: FakeGpu) -> Any:
         def work() -> None:
             gpu.memory[target.address][:] = source.tobytes()
             gpu.copies["up"] += source.nbytes
+            gpu.moved.append(source.nbytes)
 
         stream.add(work)
 
@@ -119,6 +121,7 @@ def driver_of(gpu: FakeGpu) -> Any:
         def work() -> None:
             target[...] = np.frombuffer(bytes(gpu.memory[source.address]), target.dtype).reshape(target.shape)
             gpu.copies["down"] += target.nbytes
+            gpu.moved.append(-target.nbytes)
 
         stream.add(work)
 
@@ -175,6 +178,8 @@ class FakeEngine:
     def __init__(self, gpu: FakeGpu, network: bytes) -> None:
         self.gpu, self.session = gpu, onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
         self.names = [port.name for port in (*self.session.get_inputs(), *self.session.get_outputs())]
+        bytes_only = {port.name for port in self.session.get_inputs() if port.type == "tensor(uint8)"}
+        self.dtypes = {name: np.uint8 if name in bytes_only else np.float32 for name in self.names}
         self.num_io_tensors = len(self.names)
 
     def get_tensor_name(self, i: int) -> str:
@@ -197,7 +202,7 @@ class FakeContext:
         return shape[0] <= 64
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        zeros = {each: np.zeros(shape, np.float32) for each, shape in self.shapes.items()}
+        zeros = {each: np.zeros(shape, self.engine.dtypes[each]) for each, shape in self.shapes.items()}
         return tuple(self.engine.session.run([name], zeros)[0].shape)
 
     def set_tensor_address(self, name: str, address: int) -> None:
@@ -208,7 +213,7 @@ class FakeContext:
 
         def work() -> None:
             inputs = {
-                name: np.frombuffer(bytes(gpu.memory[self.places[name]]), np.float32).reshape(shape)
+                name: np.frombuffer(bytes(gpu.memory[self.places[name]]), self.engine.dtypes[name]).reshape(shape)
                 for name, shape in self.shapes.items()
             }
             names = [port.name for port in session.get_outputs()]

@@ -5,44 +5,21 @@ That a real one computes the same is for machines that have one: the contract of
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
 
-from engines import backend_tensorrt, build, cuda
+from engines import build
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.backend_tensorrt import TensorRtEngine
 from engines.backends import choose, load
 from engines.base import Array, EngineError
 from engines.spec import ModelFile
 from engines.tensorrt_compile import Library
-from tests.engines.fake_gpu import FakeGpu, driver_of, libcuda_of, tensorrt_of
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeGpu]:
-    """A machine with a GPU, as far as engines can tell."""
-    found = FakeGpu()
-    package, driver = ModuleType("pycuda"), driver_of(found)
-    package.driver = driver  # type: ignore[attr-defined]  # what is imagined has no stub
-    monkeypatch.setitem(sys.modules, "pycuda", package)
-    monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
-    monkeypatch.setattr(cuda.ctypes, "CDLL", lambda _: libcuda_of(found))
-    library = Library(tensorrt_of(found), "tensorrt", "0.0")
-    monkeypatch.setattr(backend_tensorrt, "library", lambda: library)
-    monkeypatch.setattr(build, "compiled", lambda network, *_: b"ENGINE" + network)
-    monkeypatch.setattr(build, "in_precision", lambda network, _: network)
-    monkeypatch.setattr(build.engine_of, "__defaults__", (tmp_path / "engines",))
-    yield found
-    assert not found.memory, "memory of the GPU was not given back"
-    assert not found.graphs, "recorded work was not given back"
-    assert found.contexts == 0, "the context was not left"
+from tests.engines.fake_gpu import FakeGpu
 
 
 def crops(batch: int, seed: int = 0) -> dict[str, Array]:
