@@ -74,12 +74,14 @@ def in_precision(network: bytes, precision: str) -> bytes:
         return network
     import onnx  # for a GPU alone
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     model = onnx.load_from_string(network)
     if any(weight.data_type == onnx.TensorProto.FLOAT16 for weight in model.graph.initializer):
         return network  # engines.frame has cast the part of it that may be
-    cast = convert_float_to_float16(model, keep_io_types=True)
-    return bytes(cast.SerializeToString())
+    cast = OnnxModel(convert_float_to_float16(model, keep_io_types=True))
+    cast.topological_sort()  # the casts of inputs come last in what the converter makes
+    return bytes(cast.model.SerializeToString())
 
 
 def shape_ranges(spec: TensorSpec) -> list[tuple[int, ...]]:
