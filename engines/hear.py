@@ -33,7 +33,7 @@ class Listener:
             raise EngineError(f"{engine.manifest.name} is no voice network: it takes {', '.join(shapes)}")
         self._engine = engine
         self._start = np.zeros(shapes["memory"], np.float32)
-        self.forget()
+        self._memory, self._tail = self._start, silence()
 
     def hear(self, samples: F32) -> F32:
         """Samples [160 n] in [-1, 1] -> steps [n, columns of engines.voice.Step]. Raises EngineError."""
