@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.allocations import AllocationsReport
 from benchmarks.engine_figures import Difference, EngineReport
+from benchmarks.following import FollowingReport
 from benchmarks.frame_path import STAGES, WORKER
 from benchmarks.live_figures import LiveReport
 from benchmarks.peers import PeersReport
@@ -152,8 +153,9 @@ def test_peers_have_the_same_frames_and_who_is_not_there_is_not_measured(tmp_pat
     done = run("benchmarks.peers", "--frames", "30", "--turns", "1", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     report = msgspec.json.decode((tmp_path / "peers.json").read_bytes(), type=PeersReport)
-    ours, plain, theirs = report.peers
-    for each in (ours, plain):
+    *ours, plain, theirs = report.peers
+    assert len(ours) == 2
+    for each in (*ours, plain):
         assert each.times_ms is not None and each.times_ms.count == 20 and each.found == 1.0
     assert theirs.times_ms is None and "--mediapipe" in theirs.missing
     assert "not measured" in (tmp_path / "peers.md").read_text(encoding="utf-8")
@@ -164,3 +166,18 @@ def test_peers_have_the_same_frames_and_who_is_not_there_is_not_measured(tmp_pat
     )
     assert absent.returncode == 2
     assert "MediaPipe did not run in" in absent.stderr
+
+
+@has_model
+@pytest.mark.slow
+def test_two_ways_to_follow_are_compared_on_the_same_frames(tmp_path: Path) -> None:
+    done = run("benchmarks.following", "--frames", "40", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    report = msgspec.json.decode((tmp_path / "following.json").read_bytes(), type=FollowingReport)
+    flow, own = report.ways
+    assert (flow.name, own.name) == ("optical flow", "landmarks")
+    assert flow.followed == own.followed == 1.0
+    assert 0 < report.apart < 0.03, "they follow the same face in ways of their own"
+    wrong = run("benchmarks.following", "--model", "agcm-live")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "does not say where the face lies" in wrong.stderr
