@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from engines.base import Array, Device, EngineError, Tensors, check_inputs, int8_of
-from engines.build import engine_of
+from engines.build import engine_of, keep, kept
 from engines.cuda import Buffer, Gpu, Recorded, Resident
 from engines.spec import Manifest, ModelFile, TensorSpec
 from engines.tensorrt_compile import CURRENT, PRECISIONS, Library, library
@@ -30,11 +31,12 @@ class TensorRtEngine:
         self._model, self._precision, self._threads = model, precision, threads
         self._gpu, self._owns_gpu = gpu or Gpu(), gpu is None
         try:
-            self._engine = _loaded(model, precision, self._gpu.name, found)
+            engine, path = _loaded(model, precision, self._gpu.name, found)
         except EngineError:
             if self._owns_gpu:
                 self._gpu.close()
             raise
+        self._kernels = _Kernels(engine, path.with_name(f"{path.stem}-kernels.cache"))
         self._ready: dict[tuple[object, ...], _Ready] = {}
         self._closed = False
 
@@ -64,7 +66,7 @@ class TensorRtEngine:
         if len(self._ready) >= _MOST_SHAPES:
             oldest = next(iter(self._ready))
             self._ready.pop(oldest).close()
-        return _Ready(self._engine, self._gpu, self.manifest, inputs)
+        return _Ready(self._kernels.context(), self._gpu, self.manifest, inputs)
 
     def close(self) -> None:
         if self._closed:
@@ -73,17 +75,47 @@ class TensorRtEngine:
         for ready in self._ready.values():
             ready.close()
         self._ready.clear()
-        self._engine = None
+        self._kernels.close()
         if self._owns_gpu:
             self._gpu.close()
+
+
+class _Kernels:
+    """The engine of the library, and the kernels for this GPU that tensorrt_rtx makes when an engine first runs: they
+    are kept beside the engine, so that the next session need not make them. In those of `tensorrt` they are inside."""
+
+    def __init__(self, engine: Any, path: Path) -> None:
+        self._engine, self._path = engine, path
+        self._settings: Any = getattr(engine, "create_runtime_config", lambda: None)()
+        self._cache: Any = None
+        self._known: bytes | None = None
+        if hasattr(self._settings, "create_runtime_cache"):
+            self._cache = self._settings.create_runtime_cache()
+            self._known, _ = kept(path)
+            if self._known is not None:
+                self._cache.deserialize(self._known)  # what it does not take it makes anew
+            self._settings.set_runtime_cache(self._cache)
+
+    def context(self) -> Any:
+        """Another execution context, or None if there is no memory for it."""
+        if self._cache is None:
+            return self._engine.create_execution_context()
+        return self._engine.create_execution_context(self._settings)
+
+    def close(self) -> None:
+        """Keep what was made, and leave the engine."""
+        made = None if self._cache is None else self._cache.serialize()
+        if made is not None and bytes(made) != self._known:
+            keep(self._path, bytes(made))
+        self._engine = self._settings = self._cache = None
 
 
 class _Ready:
     """All that is needed to run inputs of one shape: memory on both sides, and the work, recorded."""
 
-    def __init__(self, engine: Any, gpu: Gpu, manifest: Manifest, inputs: Mapping[str, Array | Resident]) -> None:
+    def __init__(self, context: Any, gpu: Gpu, manifest: Manifest, inputs: Mapping[str, Array | Resident]) -> None:
         self._gpu, self._manifest = gpu, manifest
-        self._context = engine.create_execution_context()
+        self._context = context
         if self._context is None:
             raise EngineError(
                 f"tensorrt has no memory on the GPU to run {manifest.name}: close other programs that use it"
@@ -136,8 +168,9 @@ def _kind(tensor: Array | Resident) -> object:
     return (tensor.shape, int(tensor.device)) if isinstance(tensor, Resident) else tensor.shape
 
 
-def _loaded(model: ModelFile, precision: str, device: str, found: Library) -> Any:
-    """The engine of this GPU, compiled if need be. One that was kept and does not fit is compiled anew, once."""
+def _loaded(model: ModelFile, precision: str, device: str, found: Library) -> tuple[Any, Path]:
+    """The engine of this GPU and its file, compiled if need be. One that was kept and does not fit is compiled again,
+    once."""
     runtime = found.module.Runtime(found.module.Logger(found.module.Logger.ERROR))
     built = engine_of(model, precision, CURRENT, device, found)
     engine = runtime.deserialize_cuda_engine(built.engine)
@@ -154,4 +187,4 @@ def _loaded(model: ModelFile, precision: str, device: str, found: Library) -> An
         raise EngineError(
             f"{model.manifest.name}: {model.path.name} has no {', '.join(sorted(missing))}; export it again"
         )
-    return engine
+    return engine, built.path

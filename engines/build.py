@@ -83,16 +83,16 @@ def engine_of(model: ModelFile, precision: str, target: str, device: str, found:
     that cannot be kept is used all the same."""
     recipe = recipe_of(model, precision, target, device, found)
     path = cache / f"{model.manifest.name}-{precision}-{target}-{recipe.key}.engine"
-    engine, because = _kept(path)
+    engine, because = kept(path)
     if engine is None:
         network = in_precision(model.path.read_bytes(), precision)
         engine = compiled(network, model.manifest.inputs, target, found)
-        _keep(path, engine)
+        keep(path, engine)
     return Built(engine, path, because)
 
 
-def _kept(path: Path) -> tuple[bytes | None, str]:
-    """The engine in a file, or why there is none."""
+def kept(path: Path) -> tuple[bytes | None, str]:
+    """What `keep` wrote to a file, or why there is none."""
     try:
         content, wanted = path.read_bytes(), path.with_suffix(".sha256").read_text(encoding="ascii").strip()
     except FileNotFoundError:
@@ -104,14 +104,14 @@ def _kept(path: Path) -> tuple[bytes | None, str]:
     return content, ""
 
 
-def _keep(path: Path, engine: bytes) -> None:
-    """Write an engine and its digest, each whole or not at all."""
+def keep(path: Path, content: bytes) -> None:
+    """Write an engine, or what belongs to one, and its digest, each whole or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        digest = hashlib.sha256(engine).hexdigest().encode()
-        for target, content in ((path, engine), (path.with_suffix(".sha256"), digest)):
+        digest = hashlib.sha256(content).hexdigest().encode()
+        for target, written in ((path, content), (path.with_suffix(".sha256"), digest)):
             draft = target.with_name(f"{target.name}.part")
-            draft.write_bytes(content)
+            draft.write_bytes(written)
             draft.replace(target)
     except OSError as error:
         print(

@@ -19,7 +19,8 @@ Work = Callable[[], None]
 @dataclass
 class FakeGpu:
     """State of the machine: what is allocated, streams by their handle, and recorded graphs. fail: the call that
-    raises. launches: of recorded work. copies: bytes that went up and down. moved: bytes of every copy, upwards > 0."""
+    raises. launches: of recorded work. copies: bytes that went up and down. moved: bytes of every copy, upwards > 0.
+    makes_kernels: as tensorrt_rtx does when an engine first runs; kernels_made: how often."""
 
     memory: dict[int, bytearray] = field(default_factory=dict)
     streams: dict[int, FakeStream] = field(default_factory=dict)
@@ -31,6 +32,8 @@ class FakeGpu:
     moved: list[int] = field(default_factory=list)
     fail: str = ""
     foreign: bool = False
+    makes_kernels: bool = False
+    kernels_made: int = 0
 
     def check(self, name: str, error: type[Exception]) -> None:
         if self.fail == name:
@@ -188,8 +191,42 @@ class FakeEngine:
     def get_tensor_name(self, i: int) -> str:
         return self.names[i]
 
-    def create_execution_context(self) -> FakeContext:
+    def create_execution_context(self, settings: Any = None) -> FakeContext:
+        assert (settings is not None) == self.gpu.makes_kernels
+        if settings is not None and settings.cache.content is None:
+            self.gpu.kernels_made += 1
+            settings.cache.content = b"KERNELS"
         return FakeContext(self)
+
+    def create_runtime_config(self) -> Any:
+        return FakeSettings() if self.gpu.makes_kernels else object()
+
+
+class FakeCache:
+    """Kernels that were made, or brought from before."""
+
+    def __init__(self) -> None:
+        self.content: bytes | None = None
+
+    def deserialize(self, content: bytes) -> bool:
+        self.content = content if content.startswith(b"KERNELS") else None
+        return self.content is not None
+
+    def serialize(self) -> bytes | None:
+        return self.content
+
+
+class FakeSettings:
+    """How an engine of tensorrt_rtx runs."""
+
+    def __init__(self) -> None:
+        self.cache = FakeCache()
+
+    def create_runtime_cache(self) -> FakeCache:
+        return FakeCache()
+
+    def set_runtime_cache(self, cache: FakeCache) -> None:
+        self.cache = cache
 
 
 class FakeContext:

@@ -127,6 +127,25 @@ def test_a_kept_engine_is_taken_and_one_that_was_changed_is_compiled_again(
     assert len(compiled) == 3
 
 
+def test_kernels_are_made_once_and_kept_beside_the_engine(gpu: FakeGpu, tiny: ModelFile, tmp_path: Path) -> None:
+    gpu.makes_kernels = True
+
+    def session() -> int:
+        """How many kernels were made in one."""
+        before, engine = gpu.kernels_made, TensorRtEngine(tiny)
+        for batch in (1, 2):
+            engine.infer(crops(batch))
+        engine.close()
+        return gpu.kernels_made - before
+
+    assert (session(), session()) == (1, 0)
+    (kernels,) = (tmp_path / "engines").glob("*-kernels.cache")
+    for wrong in (b"KERNEL", b""):
+        kernels.write_bytes(wrong)
+        assert (session(), session()) == (1, 0)
+        assert kernels.read_bytes() == b"KERNELS"
+
+
 def test_an_engine_that_fits_no_longer_is_compiled_again_once(
     gpu: FakeGpu, tiny: ModelFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
