@@ -89,7 +89,7 @@ class _Kernels:
         self._settings: Any = getattr(engine, "create_runtime_config", lambda: None)()
         self._cache: Any = None
         self._known: bytes | None = None
-        if hasattr(self._settings, "create_runtime_cache"):
+        if self._settings is not None and hasattr(self._settings, "create_runtime_cache"):
             self._cache = self._settings.create_runtime_cache()
             self._known, _ = kept(path)
             if self._known is not None:
