@@ -2,19 +2,21 @@
 
 Which frames are key frames: every frame while no face is known (so that a face appears at once), one each `redetect_s`
 while all faces are followed well, and at once when one is lost, is followed poorly, or was missed by the last
-detection. A face is only ever reported where the flow or a detection of this very frame found it.
+detection. A face is only ever reported where it was followed to, or where a detection of this very frame found it, but
+for a newcomer among known faces if the detector works ahead: it is reported where it was a frame ago.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from engines.base import Engine
-from engines.detect import Detection, Sight, detect, overlap
+from engines.detect import Detection, Sight, detect, faces_in, overlap
 from engines.follow import Box, ByFlow, Follower, Track, drifting, nudged
 from engines.preprocess import Affine, Luma, Points, crop, similarity
 from engines.track import eye_distance, likeness, on_face
@@ -94,12 +96,31 @@ class FaceCrop:
     affine: Affine
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A detection that is under way, and where the known faces were in its picture, by id."""
+
+    answer: Future[tuple[Detection, ...]]
+    then: Mapping[int, Points]
+
+
 class FaceFinder:
-    """Finds and follows faces in one stream. The same pictures and times always give the same answer."""
+    """Finds and follows faces in one stream. The same pictures and times always give the same answer.
+
+    ahead: while every face is followed well, a picture is given to the detector beside the analysis, and its answer
+    counts in the next picture, however long it takes; no result is older for it.
+    """
 
     def __init__(
-        self, detector: Engine, settings: FaceSettings | None = None, follower: Follower | None = None
+        self,
+        detector: Engine,
+        settings: FaceSettings | None = None,
+        follower: Follower | None = None,
+        *,
+        ahead: bool = False,
     ) -> None:
+        self._beside = ThreadPoolExecutor(1, "detector") if ahead else None
+        self._asked: _Asked | None = None
         self._detector = detector
         self._follower = follower or ByFlow()
         self._elapsed_s = 0.0
@@ -126,14 +147,23 @@ class FaceFinder:
         elapsed_s = max(0, t_ns - self._t_ns) / 1e9
         self._elapsed_s = elapsed_s
         tracks = tuple(self._follower.advance(track, luma, elapsed_s) for track in self._tracks)
-        is_key = self._wants_detection(tracks, t_ns)
+        answer = self._answered(tracks)
+        # After a gap, an answer one picture later may be too late.
+        in_doubt = self._in_doubt(tracks) or elapsed_s >= self._settings.redetect_s
+        is_due = self._is_due(t_ns)
+        is_key = in_doubt or answer is not None or (is_due and self._beside is None)
         glance = luma[luma.shape[0] // 36 :: max(1, luma.shape[0] // 18), :: max(1, luma.shape[1] // 32)].copy()
-        if is_key:
+        if is_key and answer is not None and not in_doubt:
+            tracks = self._reconcile(tracks, answer)
+        elif is_key:
             if self._glance is not None and likeness(self._glance, glance) < _CUT_LIKENESS:
                 # After a cut whoever is there is somebody else, unless the flow itself held on to the face.
                 tracks = tuple(track for track in tracks if not track.lost)
             found = detect(self._detector, luma, self._settings.detect_px, self._settings.keep_confidence, self._sight)
             tracks = self._reconcile(tracks, found)
+            self._t_detected_ns = t_ns
+        if is_due and not in_doubt and self._beside is not None:
+            self._ask(self._beside, luma, tracks)
             self._t_detected_ns = t_ns
         self._tracks = tuple(self._follower.remember(track, luma) for track in tracks)
         self._glance, self._t_ns = glance, t_ns
@@ -148,11 +178,24 @@ class FaceFinder:
     def _settled(self, track: Track, luma: Luma, seen: tuple[Affine, Points] | None) -> Track:
         return track if seen is None else self._follower.remember(nudged(track, *seen, self._elapsed_s), luma)
 
-    def _wants_detection(self, tracks: tuple[Track, ...], t_ns: int) -> bool:
-        in_doubt = any(track.quality < self._settings.min_quality or not track.confirmed for track in tracks)
-        since_s = (t_ns - self._t_detected_ns) / 1e9
+    def _in_doubt(self, tracks: tuple[Track, ...]) -> bool:
+        """Whether nobody is known, or somebody is lost or followed poorly: then this very picture is looked through."""
+        return not tracks or any(track.quality < self._settings.min_quality or not track.confirmed for track in tracks)
+
+    def _is_due(self, t_ns: int) -> bool:
         # Time that runs backwards is a stream that began anew.
-        return not tracks or in_doubt or not 0 <= since_s < self._settings.redetect_s
+        return not 0 <= (t_ns - self._t_detected_ns) / 1e9 < self._settings.redetect_s
+
+    def _ask(self, beside: ThreadPoolExecutor, luma: Luma, tracks: tuple[Track, ...]) -> None:
+        settings = self._settings
+        seen = self._sight.of(luma, settings.detect_px)  # the picture's memory may be another's when its turn comes
+        answer = beside.submit(faces_in, seen, self._detector, luma, settings.detect_px, settings.keep_confidence)
+        self._asked = _Asked(answer, {track.id: track.points for track in tracks})
+
+    def _answered(self, tracks: tuple[Track, ...]) -> tuple[Detection, ...] | None:
+        """What was found in the picture before, where it is now; None if nothing was asked. Raises EngineError."""
+        asked, self._asked = self._asked, None
+        return None if asked is None else tuple(_carried(each, asked.then, tracks) for each in asked.answer.result())
 
     def _reconcile(self, tracks: tuple[Track, ...], found: tuple[Detection, ...]) -> tuple[Track, ...]:
         """Known faces confirmed, corrected or given up, and new ones begun."""
@@ -211,6 +254,17 @@ def _pair(tracks: tuple[Track, ...], found: tuple[Detection, ...]) -> dict[int, 
         if i not in pairs and j not in pairs.values():
             pairs[i] = j
     return pairs
+
+
+def _carried(detection: Detection, then: Mapping[int, Points], tracks: tuple[Track, ...]) -> Detection:
+    """A detection of the picture before, moved as the known face that it is near has moved since."""
+    middle = detection.points.mean(axis=0)
+    for track in tracks:
+        before = then.get(track.id)
+        if before is not None and np.linalg.norm(middle - before.mean(axis=0)) <= _GATE_FOLLOWED * eye_distance(before):
+            step = (track.points.mean(axis=0) - before.mean(axis=0)).astype(np.float32)
+            return Detection(detection.box + np.tile(step, 2), detection.points + step, detection.confidence)
+    return detection
 
 
 def _confirm(track: Track, detection: Detection, noise_px: float, elapsed_s: float) -> Track:

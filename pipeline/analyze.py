@@ -62,7 +62,9 @@ class Analyzer:
         self._calibration = calibration
         self._by_landmarks = follows_landmarks(cfg.face, networks.model.manifest)
         follower = ByLandmarks() if self._by_landmarks else ByFlow()
-        self._finder = FaceFinder(networks.detector, face_settings(cfg.face), follower)
+        # A GPU's context belongs to the thread that made it.
+        ahead = networks.detector.device == "cpu"
+        self._finder = FaceFinder(networks.detector, face_settings(cfg.face), follower, ahead=ahead)
         self._crops = CropBatch(networks.crop, cfg.face.max_faces)
         self._smoother = Smoother(cfg.readout.smoothing_s)
         self._prior = networks.hearing.prior if networks.hearing is not None and cfg.readout.voice_prior else None
