@@ -80,9 +80,9 @@ def main(
     cfg = load(None, [f"face.max_faces={MOST}", *(set_ or ()), *(f"{key}={value}" for key, value in names.items())])
     prepare(out, json)
     here, tiles = machine.look(), tiles_of(DEMO, TURN_FRAMES)
+    networks = load_networks(cfg)
     if here.busy:
         print(f"warning: {here.busy}", file=sys.stderr)
-    networks = load_networks(cfg)
     try:
         crowds = [crowd_of(faces, cfg, networks) for faces in range(1, MOST + 1)]
         left = iter(range(rounds))
