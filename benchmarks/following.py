@@ -97,7 +97,7 @@ def trail_of(
     lumas: U8, detector: Engine, follower: Follower, network: Engine, crop: CropSpec, heads: HeadSpec
 ) -> Trail:
     """One pass over the frames, as the analysis makes it. Raises EngineError."""
-    finder, settles = FaceFinder(detector, follower=follower), isinstance(follower, ByLandmarks)
+    finder = FaceFinder(detector, follower=follower)
     batch, shares = CropBatch(crop, 1), np.float32(1 / crop.size_px)
     points = np.full((len(lumas), *TEMPLATE.shape), np.nan)
     activations = np.full((len(lumas), len(heads.mean)), np.nan)
@@ -111,7 +111,7 @@ def trail_of(
             (affine,) = batch.cut(luma, [face.points])
             (said,) = read(network.infer({"crop": batch.tensor(1)}), heads)
             points[i], activations[i] = face.points, said.activation
-            if settles and said.landmarks is not None:
+            if said.landmarks is not None:
                 start_ns = perf_counter_ns()
                 finder.settle(luma, {face.id: (affine * shares, said.landmarks.astype(np.float32))})
                 took_ns += perf_counter_ns() - start_ns

@@ -17,7 +17,7 @@ import numpy as np
 
 from engines.base import Engine
 from engines.detect import Detection, Sight, detect, faces_in, overlap
-from engines.follow import Box, ByFlow, Follower, Track, drifting, nudged
+from engines.follow import Box, ByFlow, Follower, Track, drifting
 from engines.preprocess import Affine, Luma, Points, crop, similarity
 from engines.track import eye_distance, likeness, on_face
 
@@ -173,10 +173,15 @@ class FaceFinder:
         """Correct where the faces of the picture just located are by what the network saw of them. The next picture
         begins there. seen: by id, the similarity [2, 3] from picture to shares of the crop, and the landmarks [5, 2].
         """
-        self._tracks = tuple(self._settled(track, luma, seen.get(track.id)) for track in self._tracks)
+        self._tracks = tuple(
+            self._follower.settled(track, luma, *seen[track.id], self._elapsed_s) if track.id in seen else track
+            for track in self._tracks
+        )
 
-    def _settled(self, track: Track, luma: Luma, seen: tuple[Affine, Points] | None) -> Track:
-        return track if seen is None else self._follower.remember(nudged(track, *seen, self._elapsed_s), luma)
+    def close(self) -> None:
+        """Wait for a detection that is under way; its network may be closed afterwards."""
+        if self._beside is not None:
+            self._beside.shutdown()
 
     def _in_doubt(self, tracks: tuple[Track, ...]) -> bool:
         """Whether nobody is known, or somebody is lost or followed poorly: then this very picture is looked through."""

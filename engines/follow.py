@@ -67,6 +67,10 @@ class Follower(Protocol):
         """The face with what the next picture will be compared with."""
         ...
 
+    def settled(self, track: Track, luma: Luma, affine: Affine, landmarks: Points, elapsed_s: float) -> Track:
+        """The face after the network saw it in this picture; see `nudged`."""
+        ...
+
 
 class ByFlow:
     """See engines.track."""
@@ -98,6 +102,10 @@ class ByFlow:
         """See Follower."""
         return replace(track, view=look(luma, track.points, track.view))
 
+    def settled(self, track: Track, luma: Luma, affine: Affine, landmarks: Points, elapsed_s: float) -> Track:
+        """The flow knows better."""
+        return track
+
 
 class ByLandmarks:
     """The face is where it was, plus its drift, if what is there looks like it; `nudged` corrects that afterwards."""
@@ -122,6 +130,10 @@ class ByLandmarks:
     def remember(self, track: Track, luma: Luma) -> Track:
         """See Follower."""
         return track if track.glimpse is not None else replace(track, glimpse=glimpse(luma, track.points))
+
+    def settled(self, track: Track, luma: Luma, affine: Affine, landmarks: Points, elapsed_s: float) -> Track:
+        """See Follower."""
+        return self.remember(nudged(track, affine, landmarks, elapsed_s), luma)
 
 
 def glimpse(luma: Luma, points: Points) -> Luma | None:

@@ -60,8 +60,7 @@ class Analyzer:
     def __init__(self, cfg: LiveConfig, networks: Networks, calibration: str | None = None) -> None:
         self._networks = networks
         self._calibration = calibration
-        self._by_landmarks = follows_landmarks(cfg.face, networks.model.manifest)
-        follower = ByLandmarks() if self._by_landmarks else ByFlow()
+        follower = ByLandmarks() if follows_landmarks(cfg.face, networks.model.manifest) else ByFlow()
         # A GPU's context belongs to the thread that made it.
         ahead = networks.detector.device == "cpu"
         self._finder = FaceFinder(networks.detector, face_settings(cfg.face), follower, ahead=ahead)
@@ -71,6 +70,10 @@ class Analyzer:
         self._timed = None if networks.timed is None else TimedHead(networks.timed)
         self._pasts: dict[int, Past] = {}
         self._wall = WallClock()
+
+    def close(self) -> None:
+        """Before the networks are closed."""
+        self._finder.close()
 
     def results(
         self, received: Received, t_ns: int, heard: Heard | None, dropped: Drops, received_ns: int
@@ -88,8 +91,7 @@ class Analyzer:
             affines = self._crops.cut(luma, [face.points for face in good])
             aligned_ns = now_ns()
             readouts = self._infer(len(good))
-            if self._by_landmarks:
-                self._finder.settle(luma, self._seen(good, affines, readouts))
+            self._finder.settle(luma, self._seen(good, affines, readouts))
         except EngineError as error:
             raise WorkerError(f"analyze: {error}") from error
         marks = Marks(received_ns, located_ns, aligned_ns, now_ns())
@@ -175,6 +177,7 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
         sound = Sound(audio, networks.voice, in_file_time=one_file, waits=at_full_speed, lag_ns=sync.lag_ns)
         held = Held(sync.lag_ns if cfg.calibration.wait and audio is not None and not one_file else 0)
         analyzer = Analyzer(cfg, networks, sync.identity)
+        stack.callback(analyzer.close)
         for notice in filter(None, (*networks.notices, sync.text)):
             reporter.event("notice", notice)
         reporter.enter("ready")

@@ -1,0 +1,89 @@
+"""A detector that works beside the analysis: its answer counts one picture later, whatever it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pytest
+
+from engines.backend_onnxruntime import OnnxRuntimeEngine
+from engines.base import Array, Engine, Tensors
+from engines.face import FaceFinder
+from engines.spec import load_model_file
+from tests.engines.test_face import FACE, FRAME_NS, moved, place, run, scene, still_life, wander
+
+
+@pytest.fixture(scope="module")
+def detector() -> Iterator[Engine]:
+    engine = OnnxRuntimeEngine(load_model_file("centerface"))
+    yield engine
+    engine.close()
+
+
+class Slow:
+    """A detector that takes its time."""
+
+    def __init__(self, engine: Engine, delay_s: float) -> None:
+        self._engine, self._delay_s, self.calls, self.answered = engine, delay_s, 0, 0
+        self.manifest, self.backend, self.device = engine.manifest, engine.backend, engine.device
+
+    def infer(self, inputs: Mapping[str, Array]) -> Tensors:
+        self.calls += 1
+        time.sleep(self._delay_s)
+        said = self._engine.infer(inputs)
+        self.answered += 1
+        return said
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def test_a_detector_that_works_ahead_answers_one_picture_later_however_long_it_takes(detector: Engine) -> None:
+    scenes = [scene(wander(i), seed=i) for i in range(40)]
+    slow, fast = Slow(detector, 0.02), Slow(detector, 0.0)
+    results, others = (run(FaceFinder(each, ahead=True), scenes) for each in (slow, fast))
+    assert [i for i, r in enumerate(results) if r.detected] == [0, 11, 21, 31]
+    assert slow.calls == fast.calls == 4
+    for one, other in zip(results, others, strict=True):
+        np.testing.assert_array_equal(one.faces[0].points, other.faces[0].points)
+    errors = [np.linalg.norm(r.faces[0].points - moved(FACE, wander(i)), axis=1).mean() for i, r in enumerate(results)]
+    assert max(errors) < 1.5
+    assert all([(f.id, f.status) for f in r.faces] == [(1, "tracked")] for r in results)
+
+
+def test_a_picture_is_given_back_at_once_to_whoever_owns_its_memory(detector: Engine) -> None:
+    """The detector looks at what it was given, whatever becomes of the picture meanwhile."""
+    finder, shared = FaceFinder(Slow(detector, 0.02), ahead=True), np.empty((360, 640), np.uint8)
+    for i in range(13):
+        shared[:] = scene(place(320, 180), seed=i)
+        result = finder.locate(shared, i * FRAME_NS)
+        shared[:] = 0
+    assert [(face.id, face.status) for face in result.faces] == [(1, "tracked")]
+
+
+@pytest.mark.parametrize("after", ["black", "landscape"])
+def test_a_cut_while_the_detector_works_ahead_ends_at_once(detector: Engine, after: str) -> None:
+    finder = FaceFinder(detector, ahead=True)
+    run(finder, (scene(place(320, 180), seed=i) for i in range(11)))  # asked in the last of these
+    empty = np.zeros((360, 640), np.uint8) if after == "black" else still_life()
+    for result in run(finder, [empty] * 3, start=11):
+        assert result.faces == () and result.detected
+
+
+def test_a_newcomer_is_found_while_the_detector_works_ahead(detector: Engine) -> None:
+    finder = FaceFinder(detector, ahead=True)
+    run(finder, (scene(place(200, 180), seed=i) for i in range(5)))
+    results = run(finder, (scene(place(200, 180), place(460, 180), seed=i) for i in range(5, 20)), start=5)
+    assert [len(r.faces) for r in results[:6]] == [1] * 6
+    assert len(results[6].faces) == 2, "asked in picture 10, known in picture 11"
+    assert all(len(r.faces) == 2 for r in results[6:])
+
+
+def test_closing_waits_for_the_detection_that_is_under_way(detector: Engine) -> None:
+    slow = Slow(detector, 0.05)
+    finder = FaceFinder(slow, ahead=True)
+    run(finder, (scene(place(320, 180), seed=i) for i in range(11)))
+    finder.close()
+    assert slow.answered == slow.calls == 2
