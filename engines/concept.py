@@ -114,15 +114,17 @@ def peaks(maps: Array) -> Floats:
     """
     count, height, width = maps.shape
     row, column = np.divmod(maps.reshape(count, height * width).argmax(axis=1), width)
-    window = np.arange(-1, 2)
-    rows, columns = row[:, None, None] + window[:, None], column[:, None, None] + window
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    cells = maps[np.arange(count)[:, None, None], rows.clip(0, height - 1), columns.clip(0, width - 1)]
-    around = np.where(inside, cells, 0.0).astype(np.float64)
-    weight = around.sum(axis=(1, 2))
+    framed = np.zeros((count, height + 2, width + 2))
+    framed[:, 1:-1, 1:-1] = maps
+    window = np.arange(3)
+    around = framed[
+        np.arange(count)[:, None, None], row[:, None, None] + window[:, None], column[:, None, None] + window
+    ]
+    across, down = around.sum(axis=1), around.sum(axis=2)
+    weight = across.sum(axis=1)
     weight[weight <= 0.0] = 1.0  # an empty map: its first cell stays as it is
-    x = column + 0.5 + (around[:, :, 2].sum(axis=1) - around[:, :, 0].sum(axis=1)) / weight
-    y = row + 0.5 + (around[:, 2].sum(axis=1) - around[:, 0].sum(axis=1)) / weight
+    x = column + 0.5 + (across[:, 2] - across[:, 0]) / weight
+    y = row + 0.5 + (down[:, 2] - down[:, 0]) / weight
     return np.stack([x / width, y / height], axis=1)
 
 

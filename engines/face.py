@@ -26,6 +26,7 @@ Reason = Literal["too_small", "outside_picture", "unsure", "unconfirmed"]
 _CROP_PLACES: Points = np.array(
     [[x, y] for y in (np.arange(8) + 0.5) / 8 for x in (np.arange(8) + 0.5) / 8], np.float32
 )
+_CROP_CORNERS = _CROP_PLACES[[0, 7, 56, 63]]
 
 # How far a detection may lie from a face to be that face, in eye distances: little if the flow says where it went.
 _GATE_FOLLOWED, _GATE_LOST = 0.75, 1.5
@@ -284,15 +285,14 @@ def _confirm(track: Track, detection: Detection, noise_px: float, elapsed_s: flo
         jumped = replace(
             sure, points=detection.points, pending=np.zeros_like(wrong), view=None, glimpse=None, sightings=1
         )
-        return drifting(jumped, wrong.mean(axis=0), elapsed_s)
+        return drifting(jumped, complex(*wrong.mean(axis=0)), elapsed_s)
     turned = error_px**2 / (error_px**2 + (3.0 * noise_px) ** 2)
     gain = max(_MIN_GAIN, turned, 1.0 / (track.sightings + 1))
     return replace(sure, pending=np.float32(gain) * wrong, sightings=track.sightings + 1)
 
 
 def _report(track: Track, shape: tuple[int, ...], settings: FaceSettings) -> Face:
-    places = on_face(_CROP_PLACES, track.points)
-    outside = 1.0 - float(np.mean(np.all((places >= -0.5) & (places <= (shape[1] - 0.5, shape[0] - 0.5)), axis=1)))
+    outside = _outside(track.points, shape)
     reason: Reason | None = None
     if not track.confirmed:
         reason = "unconfirmed"
@@ -303,3 +303,14 @@ def _report(track: Track, shape: tuple[int, ...], settings: FaceSettings) -> Fac
     elif track.confidence < settings.new_confidence:
         reason = "unsure"
     return Face(track.id, track.points, track.box, "low_quality" if reason else "tracked", reason, track.confidence)
+
+
+def _outside(points: Points, shape: tuple[int, ...]) -> float:
+    """Which share of a face's crop is outside a picture [H, W]."""
+    if _inside(on_face(_CROP_CORNERS, points), shape) == 1.0:
+        return 0.0  # so is all between them
+    return 1.0 - _inside(on_face(_CROP_PLACES, points), shape)
+
+
+def _inside(places: Points, shape: tuple[int, ...]) -> float:
+    return float(np.mean(np.all((places >= -0.5) & (places <= (shape[1] - 0.5, shape[0] - 0.5)), axis=1)))

@@ -6,6 +6,7 @@ answered that already by the time the next picture comes: what is left to do is 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from engines.preprocess import TEMPLATE, Affine, Luma, Points, inverse
+from engines.preprocess import MIDDLE, SHAPE, Affine, Luma, Points, spots
 from engines.track import View, eye_distance, follow, likeness, look, view
 
 Box = npt.NDArray[np.float32]
@@ -27,6 +28,7 @@ _NOISE = 0.006
 _DRIFT_GAIN, _DRIFT_HOLDS_S = 0.35, 0.25
 _MAX_NUDGE = 0.25
 _SAME_GLIMPSE = 0.02
+_SPREAD = sum(abs(each) ** 2 for each in SHAPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Track:
 
     pending [5, 2]: what the last detection corrects and is not yet applied. view: what was seen around it, and where to
     look in the next picture. spare: memory of the view before, for the next. glimpse: the face, small, to know it by.
-    drift: picture pixels a second, x and y. sightings: detections that agreed on its landmarks so far.
+    drift: picture pixels a second, x + iy. sightings: detections that agreed on its landmarks so far.
     """
 
     id: int
@@ -46,7 +48,7 @@ class Track:
     view: View | None = None
     spare: Luma | None = None
     glimpse: Luma | None = None
-    drift: tuple[float, float] = (0.0, 0.0)
+    drift: complex = 0j
     quality: float = 1.0
     confirmed: bool = True
     sightings: int = 1
@@ -112,8 +114,8 @@ class ByLandmarks:
 
     def advance(self, track: Track, luma: Luma, elapsed_s: float) -> Track:
         """See Follower."""
-        holds = np.float32(min(elapsed_s, _DRIFT_HOLDS_S))
-        step = np.array(track.drift, np.float32) * holds
+        holds = min(elapsed_s, _DRIFT_HOLDS_S)
+        step = _pair(track.drift * holds)
         part = np.float32(1.0 - np.exp(-elapsed_s / _SETTLE_S))
         points = track.points + step + part * track.pending
         now = glimpse(luma, points)
@@ -122,7 +124,7 @@ class ByLandmarks:
             track,
             points=points,
             pending=(1 - part) * track.pending,
-            box=track.box + np.tile(step, 2),
+            box=track.box + np.concatenate([step, step]),
             glimpse=now,
             quality=alike if alike >= _MIN_LIKENESS else 0.0,
         )
@@ -138,10 +140,10 @@ class ByLandmarks:
 
 def glimpse(luma: Luma, points: Points) -> Luma | None:
     """The square around a face [24, 24], every pixel an average; None if most of it is outside the picture."""
-    x, y = points.mean(axis=0)
-    reach = _REACH * eye_distance(points)
-    if not np.isfinite(reach):
+    middle, reach = sum(spots(points)) / len(points), _REACH * eye_distance(points)
+    if not math.isfinite(reach):
         return None
+    x, y = middle.real, middle.imag
     left, top, right, bottom = round(x - reach), round(y - reach), round(x + reach), round(y + reach)
     inside = luma[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
     if inside.size < 0.5 * (right - left) * (bottom - top) or min(inside.shape) < 2:
@@ -157,32 +159,35 @@ def nudged(track: Track, affine: Affine, landmarks: Points, elapsed_s: float) ->
     the crop was off by; little of a small one is applied, which is noise, and most of a large one, after which the
     glimpse is another. What asks for more than a quarter of the crop is no face and changes nothing.
     """
-    z, w = (each[:, 0].astype(np.float64) + 1j * each[:, 1] for each in (TEMPLATE, landmarks))
-    centred = z - z.mean()
-    turn = np.vdot(centred, w) / np.vdot(centred, centred).real
-    shift = w.mean() - turn * z.mean()
-    off = float(np.sqrt(np.mean(np.abs(turn * z + shift - z) ** 2)))
+    seen = spots(landmarks)
+    middle = sum(seen) / len(seen)
+    turn = sum(z.conjugate() * w for z, w in zip(SHAPE, seen, strict=True)) / _SPREAD
+    shift = middle - turn * MIDDLE
+    # What is left of the template's places, about their middle and of the middle itself, are at right angles.
+    off = math.sqrt(abs(turn - 1) ** 2 * _SPREAD / len(SHAPE) + abs(middle - MIDDLE) ** 2)
     if not off <= _MAX_NUDGE:
         return track
     gain = off**2 / (off**2 + _NOISE**2)
     turn, shift = 1 + gain * (turn - 1), gain * shift
-    back = inverse(affine)
-    seen = track.points @ affine[:, :2].T + affine[:, 2]
-    moved = turn * (seen[:, 0] + 1j * seen[:, 1]) + shift
-    points = (np.stack([moved.real, moved.imag], 1) @ back[:, :2].T + back[:, 2]).astype(np.float32)
-    went = points.mean(axis=0) - track.points.mean(axis=0)
+    (c, _, e), (d, _, f) = affine.tolist()
+    into, origin = complex(c, d), complex(e, f)
+    before = spots(track.points)
+    moved = [(turn * (into * each + origin) + shift - origin) / into for each in before]
+    went = (sum(moved) - sum(before)) / len(before)
+    step = _pair(went)
     there = replace(
         track,
-        points=points,
-        box=track.box + np.tile(went, 2).astype(np.float32),
+        points=np.array([(each.real, each.imag) for each in moved], np.float32),
+        box=track.box + np.concatenate([step, step]),
         glimpse=track.glimpse if gain * off <= _SAME_GLIMPSE else None,
     )
     return drifting(there, _DRIFT_GAIN * went, elapsed_s)
 
 
-def drifting(track: Track, further_px: Points, elapsed_s: float) -> Track:
-    """The face with a drift that would have taken it so much further (x, y) since the last picture."""
-    if elapsed_s <= 0:
-        return track
-    x, y = further_px / elapsed_s
-    return replace(track, drift=(track.drift[0] + float(x), track.drift[1] + float(y)))
+def drifting(track: Track, further_px: complex, elapsed_s: float) -> Track:
+    """The face with a drift that would have taken it so much further (x + iy) since the last picture."""
+    return replace(track, drift=track.drift + further_px / elapsed_s) if elapsed_s > 0 else track
+
+
+def _pair(place: complex) -> Points:
+    return np.array((place.real, place.imag), np.float32)

@@ -22,19 +22,40 @@ TEMPLATE: Points = np.array(
 )
 
 
+def spots(points: Points) -> list[complex]:
+    """Points [N, 2] as x + iy. Of five, Python's own numbers make shorter work than arrays."""
+    return [complex(x, y) for x, y in points.tolist()]
+
+
+def centred(places: list[complex]) -> tuple[list[complex], complex]:
+    """The places about their middle, and the middle."""
+    middle = sum(places) / len(places)
+    return [place - middle for place in places], middle
+
+
+SHAPE, MIDDLE = centred(spots(TEMPLATE))
+"""The template about its middle, and that."""
+
+
+def laid(places: list[complex], size_px: int) -> tuple[complex, complex]:
+    """Least-squares similarity z -> a z + b, as (a, b), from five places to the template in a crop of `size_px`.
+
+    Raises ValueError if they coincide or are not numbers.
+    """
+    source, middle = centred(places)
+    spread = sum((z * z.conjugate()).real for z in source)
+    if not spread > 0.0:  # also when a coordinate is NaN
+        raise ValueError("the five points coincide: no similarity maps them to a face")
+    a = size_px * sum(z.conjugate() * target for z, target in zip(source, SHAPE, strict=True)) / spread
+    return a, size_px * MIDDLE - a * middle
+
+
 def similarity(points: Points, size_px: int) -> Affine:
     """Least-squares similarity [2, 3] from image `points` [5, 2] (order of TEMPLATE) to a crop of `size_px`.
 
     Written over complex numbers, a similarity is z -> a z + b, and least squares has a closed form.
     """
-    source = points[:, 0].astype(np.float64) + 1j * points[:, 1]
-    target = (TEMPLATE[:, 0].astype(np.float64) + 1j * TEMPLATE[:, 1]) * size_px
-    centred = source - source.mean()
-    spread = float(np.sum(np.abs(centred) ** 2))
-    if not spread > 0.0:  # also when a coordinate is NaN
-        raise ValueError("the five points coincide: no similarity maps them to a face")
-    a = np.sum(np.conj(centred) * (target - target.mean())) / spread
-    b = target.mean() - a * source.mean()
+    a, b = laid(spots(points), size_px)
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]], dtype=np.float32)
 
 

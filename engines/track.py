@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from engines.preprocess import TEMPLATE, Affine, Luma, Points, inverse, similarity
+from engines.preprocess import SHAPE, TEMPLATE, Affine, Luma, Points, centred, laid, similarity, spots
 
 Complex = npt.NDArray[np.complex128]
 
@@ -22,7 +22,6 @@ Complex = npt.NDArray[np.complex128]
 _VIEW_EYES_PX = 36.0
 _REACH = 2.4  # half the side of a view, in eye distances around the middle of the landmarks
 _EYES = float(TEMPLATE[1, 0] - TEMPLATE[0, 0])
-_SHAPE = (TEMPLATE - TEMPLATE.mean(axis=0)).astype(np.float64) @ np.array([1, 1j])
 _GRID: Points = np.array([[x, y] for y in np.linspace(0.24, 0.78, 7) for x in np.linspace(0.24, 0.76, 6)], np.float32)
 _PATCH_PX = 24
 
@@ -81,9 +80,9 @@ def eye_distance(points: Points) -> float:
 
     It is the distance that TEMPLATE's eyes have once similarity() has mapped them back to the picture.
     """
-    z = _complex(points)
-    z -= z.sum() / len(z)
-    return _EYES * float(np.vdot(z, z).real) / float(abs(np.vdot(z, _SHAPE)))
+    z, _ = centred(spots(points))
+    spread = sum((each.conjugate() * each).real for each in z)
+    return _EYES * spread / abs(sum(each.conjugate() * target for each, target in zip(z, SHAPE, strict=True)))
 
 
 def look(luma: Luma, points: Points, seen: View | None = None) -> View | None:
@@ -160,8 +159,8 @@ def fit(source: Points, target: Points, tolerance_px: float) -> tuple[complex, c
         residual = np.abs(turn * z + shift - w)
         agree = residual <= max(2.5 * float(np.sort(residual)[len(z) // 2]), tolerance_px)
         middle_z, middle_w = z[agree].mean(), w[agree].mean()
-        centred = z[agree] - middle_z
-        turn = complex(np.vdot(centred, w[agree] - middle_w) / max(np.vdot(centred, centred).real, 1e-9))
+        around = z[agree] - middle_z
+        turn = complex(np.vdot(around, w[agree] - middle_w) / max(np.vdot(around, around).real, 1e-9))
         shift = complex(middle_w - turn * middle_z)
     return turn, shift, np.abs(turn * z + shift - w) <= 3 * tolerance_px
 
@@ -241,8 +240,9 @@ def _lucas_kanade(before: Luma, after: Luma, points: Points) -> tuple[Points, np
 
 def on_face(places: Points, points: Points) -> Points:
     """Places [N, 2], as shares of the upright crop's side, in picture pixels."""
-    back = inverse(similarity(points, 1)).astype(np.float64)
-    return np.asarray(places @ back[:, :2].T + back[:, 2], dtype=np.float32)
+    a, b = laid(spots(points), 1)
+    there = (_complex(places) - b) / a
+    return np.stack([there.real, there.imag], axis=1).astype(np.float32)
 
 
 def _patch(view: View, points: Points) -> Luma:

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from engines.concept import ConceptReadout, half_width, intervene
+from engines.concept import ConceptReadout, Floats, half_width, intervene
 from engines.fusion import PriorSpec
 from engines.hear import Heard
 from engines.preprocess import Affine, inverse
@@ -100,22 +100,19 @@ def scored(
     width = None if interventions else half_width(readout, heads)
     if interventions:
         readout = intervene(readout, heads, interventions)
-    where = in_picture(readout.peaks, place)
+    said = zip(
+        concepts,
+        rounded(readout.activation, SHARE_DIGITS),
+        rounded(readout.contributions[:, 0], SCORE_DIGITS),
+        in_picture(readout.peaks, place),
+        strict=True,
+    )
     shares = [
-        Contribution(
-            concept=concept.name,
-            kind=concept.kind,
-            activation=round(float(readout.activation[k]), SHARE_DIGITS),
-            contribution=round(float(readout.contributions[k, 0]), SCORE_DIGITS),
-            at=None if concept.kind == "voice" else where[k],
-        )
-        for k, concept in enumerate(concepts)
+        Contribution(concept.name, concept.kind, activation, contribution, None if concept.kind == "voice" else at)
+        for concept, activation, contribution, at in said
     ]
     base = round(heads.base[0], SCORE_DIGITS)
-    expression = {
-        name: round(float(value), SHARE_DIGITS)
-        for name, value in zip(heads.expressions, readout.expressions, strict=True)
-    }
+    expression = dict(zip(heads.expressions, rounded(readout.expressions, SHARE_DIGITS), strict=True))
     uncertainty = None if width is None else round(width, SHARE_DIGITS)
     return Verdict(face, "tracked", total(base, shares), base, ordered(shares), expression or None, uncertainty)
 
@@ -208,7 +205,14 @@ def in_picture(peaks: np.ndarray, place: Place) -> list[tuple[float, float]]:
     back = inverse(place.affine).astype(np.float64)
     points = (peaks * place.size_px - 0.5) @ back[:, :2].T + back[:, 2]
     shares = np.clip((points + 0.5) / (place.width_px, place.height_px), 0.0, 1.0)
-    return [(round(float(x), SHARE_DIGITS), round(float(y), SHARE_DIGITS)) for x, y in shares]
+    x, y = rounded(shares[:, 0], SHARE_DIGITS), rounded(shares[:, 1], SHARE_DIGITS)
+    return list(zip(x, y, strict=True))
+
+
+def rounded(values: Floats, digits: int) -> list[float]:
+    """The numbers [N] with so many decimals."""
+    numbers: list[float] = np.round(values, digits).tolist()
+    return numbers
 
 
 class Smoother:

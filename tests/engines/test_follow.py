@@ -66,7 +66,7 @@ def test_noise_at_rest_moves_the_face_less_than_it_says() -> None:
     state, went = track(FACE), []
     for _ in range(200):
         noisy = said(FACE, to_shares(state.points)) + rng.normal(0, 0.003, (5, 2)).astype(np.float32)
-        state = nudged(replace(state, drift=(0.0, 0.0)), to_shares(state.points), noisy, 1 / 30)
+        state = nudged(replace(state, drift=0j), to_shares(state.points), noisy, 1 / 30)
         went.append(state.points)
     crop_px = 112 * float(np.hypot(*affine[0, :2]))
     assert np.std(went, axis=0).max() * crop_px < 0.25
@@ -86,7 +86,7 @@ def test_a_face_that_keeps_moving_is_expected_where_it_goes() -> None:
         ahead = np.linalg.norm(state.points - (FACE + i * step), axis=1).mean()
         state = nudged(state, affine, said(FACE + i * step, affine), 1 / 30)
     assert ahead < 0.5
-    assert np.array(state.drift) / 30 == pytest.approx(step, abs=0.3)
+    assert np.array((state.drift.real, state.drift.imag)) / 30 == pytest.approx(step, abs=0.3)
 
 
 def test_a_glimpse_needs_most_of_the_face_in_the_picture() -> None:

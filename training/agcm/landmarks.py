@@ -22,6 +22,7 @@ class Landmarks(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         self.maps = nn.Conv2d(channels, POINTS, 1)
 
     def forward(self, x: Tensor) -> Tensor:
