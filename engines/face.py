@@ -2,22 +2,23 @@
 
 Which frames are key frames: every frame while no face is known (so that a face appears at once), one each `redetect_s`
 while all faces are followed well, and at once when one is lost, is followed poorly, or was missed by the last
-detection. A face is only ever reported where it was followed to, or where a detection of this very frame found it, but
-for a newcomer among known faces if the detector works ahead: it is reported where it was a frame ago.
+detection. A face is only ever reported where it was followed to, or where a detection of this very frame found it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
+from engines.ahead import Ahead
 from engines.base import Engine
-from engines.detect import Detection, Sight, detect, faces_in, overlap
-from engines.follow import Box, ByFlow, Follower, Track, drifting
+from engines.detect import Detection, Sight, detect, faces_in
+from engines.follow import Box, ByFlow, Follower, Track
+from engines.match import confirmed, fresh, pairs_of, usable
 from engines.preprocess import Affine, Luma, Points, crop, similarity
 from engines.track import eye_distance, likeness, on_face
 
@@ -28,12 +29,6 @@ _CROP_PLACES: Points = np.array(
 )
 _CROP_CORNERS = _CROP_PLACES[[0, 7, 56, 63]]
 
-# How far a detection may lie from a face to be that face, in eye distances: little if the flow says where it went.
-_GATE_FOLLOWED, _GATE_LOST = 0.75, 1.5
-_GATE_ZOOM = 1.7
-# Landmarks of the detector differ from picture to picture by about a pixel of the picture that it sees; differences of
-# a few such pixels are a head that turned; by a third of the eye distance, something else than this face was followed.
-_NOISE_PX, _MIN_GAIN, _RUNAWAY = 1.0, 0.25, 0.33
 _CUT_LIKENESS = 0.5
 
 
@@ -97,19 +92,11 @@ class FaceCrop:
     affine: Affine
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A detection that is under way, and where the known faces were in its picture, by id."""
-
-    answer: Future[tuple[Detection, ...]]
-    then: Mapping[int, Points]
-
-
 class FaceFinder:
     """Finds and follows faces in one stream. The same pictures and times always give the same answer.
 
-    ahead: while every face is followed well, a picture is given to the detector beside the analysis, and its answer
-    counts in the next picture, however long it takes; no result is older for it.
+    ahead: while every face is followed well, the detector works beside the analysis (engines.ahead). Where it says that
+    somebody has come, the picture at hand is looked through at once.
     """
 
     def __init__(
@@ -120,8 +107,7 @@ class FaceFinder:
         *,
         ahead: bool = False,
     ) -> None:
-        self._beside = ThreadPoolExecutor(1, "detector") if ahead else None
-        self._asked: _Asked | None = None
+        self._ahead = Ahead() if ahead else None
         self._detector = detector
         self._follower = follower or ByFlow()
         self._elapsed_s = 0.0
@@ -148,23 +134,25 @@ class FaceFinder:
         elapsed_s = max(0, t_ns - self._t_ns) / 1e9
         self._elapsed_s = elapsed_s
         tracks = tuple(self._follower.advance(track, luma, elapsed_s) for track in self._tracks)
-        answer = self._answered(tracks)
-        # After a gap, an answer one picture later may be too late.
-        in_doubt = self._in_doubt(tracks) or elapsed_s >= self._settings.redetect_s
+        told = None if self._ahead is None else self._ahead.answer(_places(tracks), t_ns)
+        # After a gap, what is found later may be found too late.
+        in_doubt = self._in_doubt(tracks) or elapsed_s >= self._settings.redetect_s or self._has_come(tracks, told)
         is_due = self._is_due(t_ns)
-        is_key = in_doubt or answer is not None or (is_due and self._beside is None)
+        is_key = in_doubt or told is not None or (is_due and self._ahead is None)
         glance = luma[luma.shape[0] // 36 :: max(1, luma.shape[0] // 18), :: max(1, luma.shape[1] // 32)].copy()
-        if is_key and answer is not None and not in_doubt:
-            tracks = self._reconcile(tracks, answer)
+        if told is not None and not in_doubt:
+            tracks = self._reconcile(tracks, told)
         elif is_key:
             if self._glance is not None and likeness(self._glance, glance) < _CUT_LIKENESS:
                 # After a cut whoever is there is somebody else, unless the flow itself held on to the face.
                 tracks = tuple(track for track in tracks if not track.lost)
+            if self._ahead is not None:
+                self._ahead.drop()
             found = detect(self._detector, luma, self._settings.detect_px, self._settings.keep_confidence, self._sight)
             tracks = self._reconcile(tracks, found)
             self._t_detected_ns = t_ns
-        if is_due and not in_doubt and self._beside is not None:
-            self._ask(self._beside, luma, tracks)
+        if is_due and not in_doubt and self._ahead is not None and not self._ahead.busy:
+            self._ask(self._ahead, luma, tracks, t_ns)
             self._t_detected_ns = t_ns
         self._tracks = tuple(self._follower.remember(track, luma) for track in tracks)
         self._glance, self._t_ns = glance, t_ns
@@ -181,8 +169,8 @@ class FaceFinder:
 
     def close(self) -> None:
         """Wait for a detection that is under way; its network may be closed afterwards."""
-        if self._beside is not None:
-            self._beside.shutdown()
+        if self._ahead is not None:
+            self._ahead.close()
 
     def _in_doubt(self, tracks: tuple[Track, ...]) -> bool:
         """Whether nobody is known, or somebody is lost or followed poorly: then this very picture is looked through."""
@@ -192,25 +180,24 @@ class FaceFinder:
         # Time that runs backwards is a stream that began anew.
         return not 0 <= (t_ns - self._t_detected_ns) / 1e9 < self._settings.redetect_s
 
-    def _ask(self, beside: ThreadPoolExecutor, luma: Luma, tracks: tuple[Track, ...]) -> None:
+    def _ask(self, ahead: Ahead, luma: Luma, tracks: tuple[Track, ...], t_ns: int) -> None:
         settings = self._settings
         seen = self._sight.of(luma, settings.detect_px)  # the picture's memory may be another's when its turn comes
-        answer = beside.submit(faces_in, seen, self._detector, luma, settings.detect_px, settings.keep_confidence)
-        self._asked = _Asked(answer, {track.id: track.points for track in tracks})
+        look = partial(faces_in, seen, self._detector, luma, settings.detect_px, settings.keep_confidence)
+        ahead.ask(look, _places(tracks), t_ns)
 
-    def _answered(self, tracks: tuple[Track, ...]) -> tuple[Detection, ...] | None:
-        """What was found in the picture before, where it is now; None if nothing was asked. Raises EngineError."""
-        asked, self._asked = self._asked, None
-        return None if asked is None else tuple(_carried(each, asked.then, tracks) for each in asked.answer.result())
+    def _has_come(self, tracks: tuple[Track, ...], told: tuple[Detection, ...] | None) -> bool:
+        """Whether the detector tells of somebody who is not known."""
+        return told is not None and bool(fresh(told, pairs_of(tracks, told), tracks, self._settings.new_confidence))
 
     def _reconcile(self, tracks: tuple[Track, ...], found: tuple[Detection, ...]) -> tuple[Track, ...]:
         """Known faces confirmed, corrected or given up, and new ones begun."""
         settings = self._settings
-        found = tuple(d for d in found if np.isfinite(d.points).all() and np.ptp(d.points, axis=0).min() > 0.5)
-        pairs = _pair(tracks, found)
-        noise_px = _NOISE_PX * max(self._shape) / settings.detect_px
+        found = usable(found)
+        pairs = pairs_of(tracks, found)
+        seen_px = max(self._shape) / settings.detect_px
         kept = [
-            _confirm(track, found[pairs[i]], noise_px, self._elapsed_s) for i, track in enumerate(tracks) if i in pairs
+            confirmed(track, found[pairs[i]], seen_px, self._elapsed_s) for i, track in enumerate(tracks) if i in pairs
         ]
         # One missed detection is forgiven if the flow holds, but the face is not scored until it is confirmed.
         kept += [
@@ -218,13 +205,8 @@ class FaceFinder:
             for i, track in enumerate(tracks)
             if i not in pairs and track.confirmed and not track.lost
         ]
-        fresh = [d for j, d in enumerate(found) if j not in pairs.values() and d.confidence >= settings.new_confidence]
-        boxes = np.array([track.box for track in kept]).reshape(-1, 4)
-        begun = [
-            Track(0, d.points, np.zeros_like(d.points), d.box, d.confidence)
-            for d in fresh
-            if not len(boxes) or overlap(d.box, boxes).max() < 0.3
-        ]
+        new = fresh(found, pairs, kept, settings.new_confidence)
+        begun = [Track(0, d.points, np.zeros_like(d.points), d.box, d.confidence) for d in new]
         largest = sorted(kept + begun, key=lambda t: -eye_distance(t.points) * (1.25 if t.id else 1.0))
         return tuple(self._named(track) for track in sorted(largest[: settings.max_faces], key=_size, reverse=True))
 
@@ -245,50 +227,8 @@ def _size(track: Track) -> float:
     return eye_distance(track.points)
 
 
-def _pair(tracks: tuple[Track, ...], found: tuple[Detection, ...]) -> dict[int, int]:
-    """Track index -> detection index, closest pairs first, each used once."""
-    candidates = []
-    for i, track in enumerate(tracks):
-        eyes = eye_distance(track.points)
-        for j, detection in enumerate(found):
-            away = float(np.linalg.norm(detection.points.mean(axis=0) - track.points.mean(axis=0))) / eyes
-            zoom = eye_distance(detection.points) / eyes
-            if away <= (_GATE_LOST if track.lost else _GATE_FOLLOWED) and 1 / _GATE_ZOOM <= zoom <= _GATE_ZOOM:
-                candidates.append((away, i, j))
-    pairs: dict[int, int] = {}
-    for _, i, j in sorted(candidates):
-        if i not in pairs and j not in pairs.values():
-            pairs[i] = j
-    return pairs
-
-
-def _carried(detection: Detection, then: Mapping[int, Points], tracks: tuple[Track, ...]) -> Detection:
-    """A detection of the picture before, moved as the known face that it is near has moved since."""
-    middle = detection.points.mean(axis=0)
-    for track in tracks:
-        before = then.get(track.id)
-        if before is not None and np.linalg.norm(middle - before.mean(axis=0)) <= _GATE_FOLLOWED * eye_distance(before):
-            step = (track.points.mean(axis=0) - before.mean(axis=0)).astype(np.float32)
-            return Detection(detection.box + np.tile(step, 2), detection.points + step, detection.confidence)
-    return detection
-
-
-def _confirm(track: Track, detection: Detection, noise_px: float, elapsed_s: float) -> Track:
-    """The face with what the detection corrects: little of a small difference, which is noise, most of a large one.
-
-    The first detections are averaged, so that a face does not start with the error of a single one.
-    """
-    wrong = detection.points - track.points
-    error_px = float(np.sqrt(np.mean(np.sum(wrong**2, axis=1))))
-    sure = replace(track, box=detection.box, confidence=detection.confidence, confirmed=True)
-    if track.lost or error_px > _RUNAWAY * eye_distance(track.points):
-        jumped = replace(
-            sure, points=detection.points, pending=np.zeros_like(wrong), view=None, glimpse=None, sightings=1
-        )
-        return drifting(jumped, complex(*wrong.mean(axis=0)), elapsed_s)
-    turned = error_px**2 / (error_px**2 + (3.0 * noise_px) ** 2)
-    gain = max(_MIN_GAIN, turned, 1.0 / (track.sightings + 1))
-    return replace(sure, pending=np.float32(gain) * wrong, sightings=track.sightings + 1)
+def _places(tracks: tuple[Track, ...]) -> dict[int, Points]:
+    return {track.id: track.points for track in tracks}
 
 
 def _report(track: Track, shape: tuple[int, ...], settings: FaceSettings) -> Face:

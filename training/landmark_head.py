@@ -40,7 +40,7 @@ from training.graphs import graph_of
 F32 = npt.NDArray[np.float32]
 HOW: Final = Augment(rotate_deg=12.0, shift_px=6.0)
 """How crops are moved: more than a head moves between two pictures."""
-_BATCH, _PEAK_RATE, _CHECKED = 64, 3e-3, 64
+_HIDDEN, _BATCH, _PEAK_RATE, _CHECKED = 64, 64, 2e-3, 64
 _LOOKED_AT: Final = "system.attention.folded"
 
 
@@ -93,7 +93,7 @@ def fitted(engine: Engine, samples: Samples, spec: CropSpec, epochs: int, seed: 
         crops, points = views(samples, rows, spec, rng)
         features = torch.from_numpy(engine.infer({"crop": crops})[name])
         if head is None:
-            head = Landmarks(features.shape[1])
+            head = Landmarks(features.shape[1], _HIDDEN)
             optimizer = torch.optim.AdamW(head.parameters(), weight_decay=1e-3)
         for group in optimizer.param_groups:
             group["lr"] = _PEAK_RATE * rate(number, len(steps))
@@ -141,36 +141,44 @@ def check(before: ModelFile, after: ModelFile, head: Landmarks, engine: Engine, 
         raise HeadError("the joined head does not answer what the fitted one does")
 
 
+def given(file: ModelFile, parts: list[Samples], epochs: int, seed: int) -> tuple[bytes, Manifest]:
+    """The network with landmarks that are learnt from these crops, and its manifest. Raises HeadError if it cannot have
+    any, or has some."""
+    spec, _ = parts_of(file.manifest)
+    if any(port.name == "landmarks" for port in file.manifest.outputs):
+        raise HeadError(f"{file.manifest.name} has landmarks already")
+    samples = join(parts)
+    samples = samples.take(np.nonzero(samples.found)[0])
+    with tempfile.TemporaryDirectory() as folder:
+        engine = opened(file, Path(folder))
+        head = fitted(engine, samples, spec, epochs, seed)
+        content = joined(onnx.load(file.path), head).SerializeToString(deterministic=True)
+        manifest, path = described(file.manifest, content), Path(folder) / "model.onnx"
+        path.write_bytes(content)
+        rows = np.arange(min(_CHECKED, len(samples)))
+        check(file, ModelFile(path, manifest), head, engine, views(samples, rows, spec, np.random.default_rng(seed))[0])
+    return content, manifest
+
+
 def main(
-    model: Annotated[Path, typer.Argument(help="model folder, for example models/agcm-live; it is written anew")],
+    model: Annotated[Path, typer.Argument(help="model folder, for example models/agcm-live")],
     crops: Annotated[list[Path], typer.Argument(help="prepared crops to learn from")],
-    epochs: Annotated[int, typer.Option(min=1, help="how often each crop is looked at")] = 3,
+    out: Annotated[Path | None, typer.Option(help="model folder to write; default: the same")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="how often each crop is looked at")] = 4,
     seed: Annotated[int, typer.Option(help="of the moves and of the order")] = 0,
 ) -> None:
     """Give an exported AGCM landmarks, so that live a face is followed without optical flow."""
+    folder = model if out is None else out
     try:
-        file = model_at(str(model))
-        spec, _ = parts_of(file.manifest)
-        if any(port.name == "landmarks" for port in file.manifest.outputs):
-            raise HeadError(f"{file.manifest.name} has landmarks already")
-        samples = join([load_samples(path) for path in crops])
-        samples = samples.take(np.nonzero(samples.found)[0])
-        with tempfile.TemporaryDirectory() as folder:
-            engine = opened(file, Path(folder))
-            head = fitted(engine, samples, spec, epochs, seed)
-            network = joined(onnx.load(file.path), head)
-            content = network.SerializeToString(deterministic=True)
-            made = ModelFile(Path(folder) / "model.onnx", described(file.manifest, content))
-            made.path.write_bytes(content)
-            sample = views(samples, np.arange(min(_CHECKED, len(samples))), spec, np.random.default_rng(seed))[0]
-            check(file, made, head, engine, sample)
-        with replaced(model / "model.onnx") as network_file, replaced(model / "manifest.json") as manifest_file:
-            network_file.write_bytes(content)
-            manifest_file.write_bytes(msgspec.json.format(msgspec.json.encode(made.manifest), indent=1))
+        content, manifest = given(model_at(str(model)), [load_samples(path) for path in crops], epochs, seed)
+        manifest = msgspec.structs.replace(manifest, name=folder.name, file="model.onnx")
+        with replaced(folder / "model.onnx") as network, replaced(folder / "manifest.json") as described_in:
+            network.write_bytes(content)
+            described_in.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     except (DataError, EngineError, HeadError, ManifestError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-    print(f"wrote {model}: {made.manifest.identity} says where the face lies in its crop; all else as before")
+    print(f"wrote {folder}: {manifest.identity} says where the face lies in its crop; all else as before")
 
 
 if __name__ == "__main__":

@@ -17,13 +17,18 @@ class Landmarks(nn.Module):
     """Features [B, D, h, w] -> points [B, 5, 2], x and y in shares of the crop's sides.
 
     Each point is the mean place under a map of its own (integral regression: Sun et al., ECCV 2018), so that a place
-    between two cells can be told on a coarse grid, and a grid of any size will do.
+    between two cells can be told on a coarse grid, and a grid of any size will do. hidden: channels of a 3x3 layer in
+    between, for features that were learnt without landmarks; 0 for none.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, hidden: int = 0) -> None:
         super().__init__()
         self.channels = channels
-        self.maps = nn.Conv2d(channels, POINTS, 1)
+        self.maps: nn.Module = nn.Conv2d(channels, POINTS, 1)
+        if hidden:
+            self.maps = nn.Sequential(
+                nn.Conv2d(channels, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, POINTS, 1)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
