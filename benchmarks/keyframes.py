@@ -66,7 +66,8 @@ def replay(
 ) -> dict[int, Look]:
     """By frame number, what the finder makes of the frames of `path` that were published, at their times."""
     published = {each.seq: each for each in frames}
-    finder, reader = FaceFinder(detector, face_settings(face)), LumaReader()
+    # As the analysis has it, but for following, which is by flow here whatever the model.
+    finder, reader = FaceFinder(detector, face_settings(face), ahead=detector.device == "cpu"), LumaReader()
     looks = {}
     with av.open(str(path)) as container:
         stream = video_stream(container, source_of(str(path)))
@@ -77,6 +78,7 @@ def replay(
                 found = finder.locate(reader.read(picture.frame), published[seq].t_capture_ns)
                 looks[seq] = Look(found.detected, sum(each.status == "tracked" for each in found.faces))
                 progress(published[seq])
+    finder.close()
     return looks
 
 

@@ -39,7 +39,7 @@ def test_frames_that_were_passed_over_are_not_seen_by_the_replay() -> None:
     looks = replay(DEMO, FaceConfig(), detector, published, lambda each: seen.append(each.seq))
     assert seen == list(looks) == [0, 1, 2, 5, 6, 14, 15]
 
-    finder, reader = FaceFinder(detector, face_settings(FaceConfig())), LumaReader()
+    finder, reader = FaceFinder(detector, face_settings(FaceConfig()), ahead=True), LumaReader()
     with av.open(str(DEMO)) as container:
         for seq, frame in enumerate(container.decode(video=0)):
             if seq > 15:
