@@ -7,7 +7,7 @@ detection. A face is only ever reported where it was followed to, or where a det
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -22,6 +22,8 @@ from engines.match import confirmed, fresh, pairs_of, usable
 from engines.preprocess import Affine, Luma, Points, crop, similarity
 from engines.track import eye_distance, likeness, on_face
 
+Look = Callable[[Luma, int, float], tuple[Detection, ...]]
+"""Faces in a picture: the picture, the longest side that the detector sees, the least confidence."""
 Reason = Literal["too_small", "outside_picture", "unsure", "unconfirmed"]
 
 _CROP_PLACES: Points = np.array(
@@ -96,7 +98,8 @@ class FaceFinder:
     """Finds and follows faces in one stream. The same pictures and times always give the same answer.
 
     ahead: while every face is followed well, the detector works beside the analysis (engines.ahead). Where it says that
-    somebody has come, the picture at hand is looked through at once.
+    somebody has come, the picture at hand is looked through at once. look: what does that; None: the detector, on what
+    the CPU made of the picture.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class FaceFinder:
         follower: Follower | None = None,
         *,
         ahead: bool = False,
+        look: Look | None = None,
     ) -> None:
         self._ahead = Ahead() if ahead else None
         self._detector = detector
@@ -113,6 +117,7 @@ class FaceFinder:
         self._elapsed_s = 0.0
         self._settings = settings or FaceSettings()
         self._sight = Sight()
+        self._look: Look = look or partial(detect, detector, sight=self._sight)
         self._tracks: tuple[Track, ...] = ()
         self._shape = (0, 0)
         self._glance: Luma | None = None
@@ -148,7 +153,7 @@ class FaceFinder:
                 tracks = tuple(track for track in tracks if not track.lost)
             if self._ahead is not None:
                 self._ahead.drop()
-            found = detect(self._detector, luma, self._settings.detect_px, self._settings.keep_confidence, self._sight)
+            found = self._look(luma, self._settings.detect_px, self._settings.keep_confidence)
             tracks = self._reconcile(tracks, found)
             self._t_detected_ns = t_ns
         if is_due and not in_doubt and self._ahead is not None and not self._ahead.busy:

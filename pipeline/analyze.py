@@ -13,10 +13,11 @@ import numpy as np
 from engines.base import EngineError
 from engines.concept import ConceptReadout, read
 from engines.cores import keep_to
+from engines.eyes import Eyes, OnHost
 from engines.face import Face, FaceFinder, FaceSettings
 from engines.follow import ByFlow, ByLandmarks
 from engines.hear import Heard
-from engines.preprocess import Affine, CropBatch, Luma, Points
+from engines.preprocess import Affine, Luma, Points
 from engines.spec import Manifest
 from engines.timed import FORGET_S, Past, TimedHead, seen_of
 from engines.voice import VoiceReading
@@ -61,10 +62,12 @@ class Analyzer:
         self._networks = networks
         self._calibration = calibration
         follower = ByLandmarks() if follows_landmarks(cfg.face, networks.model.manifest) else ByFlow()
+        frames = networks.frames
+        self._eyes: Eyes = frames or OnHost(networks.model, networks.crop, cfg.face.max_faces)
         # A GPU's context belongs to the thread that made it.
         ahead = networks.detector.device == "cpu"
-        self._finder = FaceFinder(networks.detector, face_settings(cfg.face), follower, ahead=ahead)
-        self._crops = CropBatch(networks.crop, cfg.face.max_faces)
+        look = None if frames is None else frames.detect
+        self._finder = FaceFinder(networks.detector, face_settings(cfg.face), follower, ahead=ahead, look=look)
         self._smoother = Smoother(cfg.readout.smoothing_s)
         self._prior = networks.hearing.prior if networks.hearing is not None and cfg.readout.voice_prior else None
         self._timed = None if networks.timed is None else TimedHead(networks.timed)
@@ -85,12 +88,14 @@ class Analyzer:
         """
         packet, luma = picture(received)
         try:
+            self._eyes.show(luma)
             found = self._finder.locate(luma, t_ns).faces
             located_ns = now_ns()
             good = [face for face in found if face.status == "tracked"]
-            affines = self._crops.cut(luma, [face.points for face in good])
+            affines = self._eyes.aim([face.points for face in good])
             aligned_ns = now_ns()
-            readouts = self._infer(len(good))
+            # All faces in one call.
+            readouts = read(self._eyes.read(), self._networks.heads) if good else ()
             self._finder.settle(luma, self._seen(good, affines, readouts))
         except EngineError as error:
             raise WorkerError(f"analyze: {error}") from error
@@ -111,12 +116,6 @@ class Analyzer:
             message(each, context, value, stages_ms, t_publish_ns, wall_time)
             for each, value in zip(verdicts, smoothed, strict=True)
         ]
-
-    def _infer(self, faces: int) -> tuple[ConceptReadout, ...]:
-        """All faces in one call."""
-        if not faces:
-            return ()
-        return read(self._networks.model.infer({"crop": self._crops.tensor(faces)}), self._networks.heads)
 
     def _seen(
         self, faces: Sequence[Face], affines: Sequence[Affine], readouts: Sequence[ConceptReadout]

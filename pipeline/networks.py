@@ -9,6 +9,7 @@ import numpy as np
 
 from engines.backends import choose
 from engines.base import Array, Engine, EngineError
+from engines.frame_engine import FrameEngine
 from engines.fusion import HearingSpec, TimedSpec
 from engines.preprocess import Luma, to_tensor
 from engines.spec import (
@@ -34,7 +35,8 @@ FACES = MODELS_DIR / "faces.png"  # square crops in a row; made by benchmarks.fa
 @dataclass(frozen=True, slots=True)
 class Networks:
     """The compiled networks of a session, and why these; concepts, heads, crop, hearing and timed are those of the
-    concept model. voice: hears, where the model does and there may be sound; voice_concepts are its own."""
+    concept model. voice: hears, where the model does and there may be sound; voice_concepts are its own. frames: both
+    over pictures that lie on a GPU, where TensorRT runs."""
 
     detector: Engine
     model: Engine
@@ -46,8 +48,11 @@ class Networks:
     timed: TimedSpec | None
     voice_concepts: tuple[ConceptSpec, ...]
     notices: tuple[str, ...]
+    frames: FrameEngine | None = None
 
     def close(self) -> None:
+        if self.frames is not None:
+            self.frames.close()
         for engine in filter(None, (self.detector, self.model, self.voice)):
             engine.close()
 
@@ -69,13 +74,27 @@ def load(cfg: LiveConfig) -> Networks:
         voice = None if hears is None else choose(engine.backend, hears, "fp32", 1, _hush(hears))
     except (ManifestError, EngineError) as error:
         raise WorkerError(str(error), 2) from error
-    notices = [concepts.choice.summary(), f"detector: {detector.choice.taken.text}"]
+    frames, because = _frames(concepts.engine, model)
+    notices = [concepts.choice.summary(), f"detector: {detector.choice.taken.text}", *because]
     if voice is not None:
         notices.append(f"voice: {voice.engine.manifest.identity}, {voice.engine.backend}")
     return Networks(
         detector.engine, concepts.engine, None if voice is None else voice.engine, model.manifest.concepts, heads, crop,
         model.manifest.hearing, model.manifest.timed, () if hears is None else hears.manifest.concepts, tuple(notices),
+        frames,
     )  # fmt: skip
+
+
+def _frames(engine: Engine, model: ModelFile) -> tuple[FrameEngine | None, tuple[str, ...]]:
+    """Both networks over whole frames, where the concept network runs in TensorRT, and what is to be said of it. Where
+    that cannot be had the CPU goes on cutting crops."""
+    library, _, precision = engine.backend.partition("/")
+    if library != "tensorrt":
+        return None, ()
+    try:
+        return FrameEngine(load_model_file(DETECTOR), model, precision), ("frames: whole, on the GPU",)
+    except (EngineError, ImportError) as error:  # onnx, which joins the networks, is of an extra
+        return None, (f"frames: crops are cut on the CPU ({error})",)
 
 
 def _hush(voice: ModelFile) -> dict[str, Array]:

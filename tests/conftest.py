@@ -1,12 +1,19 @@
 """Tests that start processes, play sound or wait for answers run by themselves; all others may share the cores, so that
-no generated example is held to a time."""
+no generated example is held to a time. And a GPU that is imagined."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from engines import backend_tensorrt, build, cuda
+from engines.tensorrt_compile import Library
+from tests.engines.fake_gpu import FakeGpu, driver_of, libcuda_of, tensorrt_of
 
 ROOMS_WITH_A_CLOCK = {"benchmarks", "e2e", "pipeline", "test_run_live.py"}
 
@@ -20,3 +27,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(here).parts[0] in ROOMS_WITH_A_CLOCK:
             item.add_marker("clock")
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeGpu]:
+    """A machine with a GPU, as far as engines can tell."""
+    found = FakeGpu()
+    package, driver = ModuleType("pycuda"), driver_of(found)
+    package.driver = driver  # type: ignore[attr-defined]  # what is imagined has no stub
+    monkeypatch.setitem(sys.modules, "pycuda", package)
+    monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
+    monkeypatch.setattr(cuda.ctypes, "CDLL", lambda _: libcuda_of(found))
+    library = Library(tensorrt_of(found), "tensorrt", "0.0")
+    monkeypatch.setattr(backend_tensorrt, "library", lambda: library)
+    monkeypatch.setattr(build, "compiled", lambda network, *_: b"ENGINE" + network)
+    monkeypatch.setattr(build, "in_precision", lambda network, _: network)
+    monkeypatch.setattr(build.engine_of, "__defaults__", (tmp_path / "engines",))
+    yield found
+    assert not found.memory, "memory of the GPU was not given back"
+    assert not found.graphs, "recorded work was not given back"
+    assert found.contexts == 0, "the context was not left"

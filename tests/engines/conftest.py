@@ -1,12 +1,10 @@
-"""For the tests of engines/: a tiny concept model made on the spot, a real face, and a GPU that is imagined."""
+"""For the tests of engines/: a tiny concept model made on the spot, and a real face."""
 
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import msgspec
@@ -16,13 +14,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from skimage import data
 
-from engines import backend_tensorrt, build, cuda
 from engines.backends import load
 from engines.base import Engine
 from engines.preprocess import Luma
 from engines.spec import ConceptSpec, CropSpec, HeadSpec, Manifest, ModelFile, TensorSpec, load_model_file
-from engines.tensorrt_compile import Library
-from tests.engines.fake_gpu import FakeGpu, driver_of, libcuda_of, tensorrt_of
 
 CONCEPTS, CHANNELS, EXPRESSIONS = 4, 6, 3
 COLUMNS = 1 + EXPRESSIONS
@@ -147,23 +142,3 @@ def detector(detector_file: ModelFile) -> Iterator[Engine]:
     engine = load("onnxruntime", detector_file, "fp32", 1, {"luma": np.zeros((1, 1, 64, 64), np.float32)})
     yield engine
     engine.close()
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeGpu]:
-    """A machine with a GPU, as far as engines can tell."""
-    found = FakeGpu()
-    package, driver = ModuleType("pycuda"), driver_of(found)
-    package.driver = driver  # type: ignore[attr-defined]  # what is imagined has no stub
-    monkeypatch.setitem(sys.modules, "pycuda", package)
-    monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
-    monkeypatch.setattr(cuda.ctypes, "CDLL", lambda _: libcuda_of(found))
-    library = Library(tensorrt_of(found), "tensorrt", "0.0")
-    monkeypatch.setattr(backend_tensorrt, "library", lambda: library)
-    monkeypatch.setattr(build, "compiled", lambda network, *_: b"ENGINE" + network)
-    monkeypatch.setattr(build, "in_precision", lambda network, _: network)
-    monkeypatch.setattr(build.engine_of, "__defaults__", (tmp_path / "engines",))
-    yield found
-    assert not found.memory, "memory of the GPU was not given back"
-    assert not found.graphs, "recorded work was not given back"
-    assert found.contexts == 0, "the context was not left"

@@ -17,13 +17,16 @@ from engines.concept import read
 from engines.cuda import Gpu
 from engines.detect import detect
 from engines.frame_engine import FrameEngine
-from engines.preprocess import Luma, crop, similarity, to_tensor
+from engines.preprocess import Luma, Points, crop, to_tensor
 from engines.spec import ModelFile
 from tests.engines.fake_gpu import FakeGpu
 
 HAS_GPU = has_driver(BACKENDS["tensorrt"])
 CALLS = 100_000
 """Of each of both networks: an hour of video at 30 frames/s."""
+
+
+FACE: Points = np.array([[207, 110], [245, 108], [227, 133], [212, 152], [243, 150]], np.float32)
 
 
 @pytest.fixture
@@ -37,10 +40,11 @@ def engine(gpu: FakeGpu, detector_file: ModelFile, tiny: ModelFile, tmp_path: Pa
 def test_a_frame_goes_up_once_and_only_answers_come_down(engine: FrameEngine, gpu: FakeGpu, astronaut: Luma) -> None:
     def look(luma: Luma) -> None:
         engine.show(luma)
-        (face,) = engine.detect(320, 0.4)
-        affine = similarity(face.points, 112)
-        engine.read([affine])
-        engine.read([affine, affine])
+        (face,) = engine.detect(luma, 320, 0.4)
+        engine.aim([face.points])
+        engine.read()
+        engine.aim([face.points] * 2)
+        engine.read()
 
     look(astronaut)  # what is recorded on the first run moves twice
     gpu.moved.clear()
@@ -58,20 +62,28 @@ def test_it_says_what_the_engines_say_of_crops(
     assert engine.backend == "tensorrt/fp32" and engine.manifest is tiny.manifest
     for luma in (astronaut, np.asarray(cv2.resize(astronaut, (640, 480)), np.uint8), astronaut):
         engine.show(luma)
-        (have,), (want,) = engine.detect(320, 0.4), detect(detector, luma, 320, 0.4)
+        (have,), (want,) = engine.detect(luma, 320, 0.4), detect(detector, luma, 320, 0.4)
         np.testing.assert_allclose(have.points, want.points, atol=0.5)
-        affine = similarity(want.points, spec.size_px)
+        (affine,) = engine.aim([want.points])
         crops = to_tensor(crop(luma, affine, spec.size_px)[None], spec)
-        (one,), (other,) = read(engine.read([affine]), heads), read(reference.infer({"crop": crops}), heads)
+        (one,), (other,) = read(engine.read(), heads), read(reference.infer({"crop": crops}), heads)
         np.testing.assert_allclose(one.activation, other.activation, atol=0.01)
         np.testing.assert_allclose(one.peaks, other.peaks, atol=0.01)
 
 
-def test_a_picture_must_be_shown_first(engine: FrameEngine) -> None:
+def test_a_picture_must_be_shown_first(engine: FrameEngine, astronaut: Luma) -> None:
     with pytest.raises(EngineError, match="no picture was shown yet"):
-        engine.detect()
+        engine.detect(astronaut)
     with pytest.raises(EngineError, match="no picture was shown yet"):
-        engine.read([similarity(np.eye(5, 2, dtype=np.float32), 112)])
+        engine.aim([FACE])
+    engine.show(astronaut)
+    with pytest.raises(EngineError, match="there is no face to read"):
+        engine.read()
+    engine.aim([FACE])
+    engine.read()
+    engine.show(astronaut)
+    with pytest.raises(EngineError, match="there is no face to read"):
+        engine.read()
 
 
 def test_what_was_begun_is_given_back_if_the_second_network_cannot_be_had(
@@ -87,15 +99,15 @@ def test_what_was_begun_is_given_back_if_the_second_network_cannot_be_had(
 @pytest.mark.skipif(not HAS_GPU, reason="no NVIDIA driver")
 def test_nothing_is_lost_in_an_hour(detector_file: ModelFile, tiny: ModelFile, astronaut: Luma, tmp_path: Path) -> None:
     engine, gpu = FrameEngine(detector_file, tiny, cache=tmp_path), Gpu()
-    affine = similarity(np.array([[207, 110], [245, 108], [227, 133], [212, 152], [243, 150]], np.float32), 112)
 
     def run(calls: int) -> tuple[int, int]:
         """Memory in use afterwards, bytes: of the process, and free on the GPU."""
         for i in range(calls):
             engine.show(astronaut)
             if not i % 10:
-                engine.detect(320, 0.4)
-            engine.read([affine] * (1 + i % 3))
+                engine.detect(astronaut, 320, 0.4)
+            engine.aim([FACE] * (1 + i % 3))
+            engine.read()
         return int(psutil.Process().memory_info().rss), int(gpu.cuda.mem_get_info()[0])
 
     before = run(1000)
