@@ -86,8 +86,16 @@ def engine_of(model: ModelFile, precision: str, target: str, device: str, found:
     engine, because = kept(path)
     if engine is None:
         network = in_precision(model.path.read_bytes(), precision)
-        engine = compiled(network, model.manifest.inputs, target, found)
+        measured = (
+            cache
+            / f"timings-{found.name}-{found.version}-{target}-{hashlib.sha256(device.encode()).hexdigest()[:8]}.cache"
+        )
+        timings = kept(measured)[0] or b""
+        made = compiled(network, model.manifest.inputs, target, found, timings)
+        engine = made.engine
         keep(path, engine)
+        if made.timings != timings:
+            keep(measured, made.timings)
     return Built(engine, path, because)
 
 

@@ -96,8 +96,19 @@ def shape_ranges(spec: TensorSpec) -> list[tuple[int, ...]]:
     return shapes
 
 
-def compiled(network: bytes, inputs: Sequence[TensorSpec], target: str, found: Library) -> bytes:
-    """The serialised engine. Raises EngineError, one line, if the network cannot be parsed or compiled."""
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A serialised engine, and what the library found kernels to take, for the next network; b"" if nothing."""
+
+    engine: bytes
+    timings: bytes
+
+
+def compiled(
+    network: bytes, inputs: Sequence[TensorSpec], target: str, found: Library, timings: bytes = b""
+) -> Compiled:
+    """timings: of an earlier network, for the same library and target; what the library does not take it measures anew.
+    Raises EngineError, one line, if the network cannot be parsed or compiled."""
     trt = found.module
     if target not in targets(found):
         raise EngineError(f"{found.name} {found.version} compiles for {', '.join(targets(found))}, not {target!r}")
@@ -118,12 +129,16 @@ def compiled(network: bytes, inputs: Sequence[TensorSpec], target: str, found: L
     if target != CURRENT:
         settings.num_compute_capabilities = 1
         settings.set_compute_capability(trt.ComputeCapability.__members__[target.upper()], 0)
+    # tensorrt_rtx deprecates such a cache: it tries kernels on the GPU, when an engine first runs.
+    measured = settings.create_timing_cache(timings) if found.name == "tensorrt" else None
+    if measured is not None:
+        settings.set_timing_cache(measured, False)
     engine = builder.build_serialized_network(definition, settings)
     if engine is None:
         raise EngineError(
             f"{found.name} {found.version} cannot compile for {target}: {log.last or 'it gives no reason'}"
         )
-    return bytes(engine)
+    return Compiled(bytes(engine), b"" if measured is None else bytes(measured.serialize()))
 
 
 class _Log:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from engines import backend_tensorrt, build, cuda
-from engines.tensorrt_compile import Library
+from engines.tensorrt_compile import Compiled, Library
 from tests.engines.fake_gpu import FakeGpu, driver_of, libcuda_of, tensorrt_of
 
 ROOMS_WITH_A_CLOCK = {"benchmarks", "e2e", "pipeline", "test_run_live.py"}
@@ -40,7 +40,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeGpu]:
     monkeypatch.setattr(cuda.ctypes, "CDLL", lambda _: libcuda_of(found))
     library = Library(tensorrt_of(found), "tensorrt", "0.0")
     monkeypatch.setattr(backend_tensorrt, "library", lambda: library)
-    monkeypatch.setattr(build, "compiled", lambda network, *_: b"ENGINE" + network)
+    monkeypatch.setattr(build, "compiled", lambda network, *_: Compiled(b"ENGINE" + network, b""))
     monkeypatch.setattr(build, "in_precision", lambda network, _: network)
     monkeypatch.setattr(build.engine_of, "__defaults__", (tmp_path / "engines",))
     yield found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -17,10 +18,14 @@ from engines import tensorrt_compile
 from engines.base import EngineError
 from engines.build import engine_of
 from engines.spec import MODELS_DIR, ModelFile, TensorSpec, load_model_file
-from engines.tensorrt_compile import compiled, in_precision, library, shape_ranges, targets
+from engines.tensorrt_compile import Library, compiled, in_precision, library, shape_ranges, targets
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = [name for name in ("agcm-live", "agcm-voice", "centerface") if (MODELS_DIR / name / "model.onnx").is_file()]
+SHIPPED = [
+    name
+    for name in ("agcm-live", "agcm-lite", "agcm-voice", "centerface")
+    if (MODELS_DIR / name / "model.onnx").is_file()
+]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -45,6 +50,70 @@ def test_an_engine_for_another_kind_of_gpu_is_another(tiny: ModelFile, tmp_path:
     paths = {engine_of(tiny, "fp32", target, "", found, tmp_path).path for target in ("sm80", "sm89")}
     assert len(paths) == 2
     assert {"current", "sm80", "sm86", "sm89"} <= set(targets(found))
+
+
+class Timings:
+    """What NVIDIA's own `tensorrt` keeps of kernels; of a cache that it cannot read it makes an empty one."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content if content.startswith(b"TIMES") else b"TIMES"
+
+    def serialize(self) -> bytes:
+        return self.content
+
+
+def timing_library(cached: list[bytes]) -> Library:
+    """A `tensorrt` that compiles anything, and times one more kernel for each network."""
+
+    class Settings:
+        def create_timing_cache(self, content: bytes) -> Timings:
+            cached.append(content)
+            return Timings(content)
+
+        def set_timing_cache(self, timings: Timings, ignore_mismatch: bool) -> bool:
+            self.timings = timings
+            return not ignore_mismatch
+
+        def add_optimization_profile(self, _: object) -> None: ...
+
+    class Builder:
+        def __init__(self, _: object) -> None: ...
+
+        create_network = create_optimization_profile = lambda self, *_: SimpleNamespace(set_shape=lambda *_: None)
+
+        def create_builder_config(self) -> Settings:
+            return Settings()
+
+        def build_serialized_network(self, _: object, settings: Settings) -> bytes:
+            settings.timings.content += b"+1"
+            return b"ENGINE"
+
+    class ILogger:
+        def __init__(self) -> None: ...
+
+    parser = lambda *_: SimpleNamespace(parse=lambda _: True)  # noqa: E731  # a class of one method
+    return Library(SimpleNamespace(Builder=Builder, OnnxParser=parser, ILogger=ILogger), "tensorrt", "10.9")
+
+
+def test_kernels_that_tensorrt_has_timed_are_not_timed_again(
+    tiny: ModelFile, touchy: ModelFile, tmp_path: Path
+) -> None:
+    cached: list[bytes] = []
+    found = timing_library(cached)
+    for file in (tiny, touchy, tiny):
+        engine_of(file, "fp32", "current", "a GPU", found, tmp_path)
+    assert cached == [b"", b"TIMES+1"], "the third was kept"
+    (kept,) = tmp_path.glob("timings-*.cache")
+    assert kept.read_bytes() == b"TIMES+1+1"
+    kept.write_bytes(b"cut off")
+    engine_of(tiny, "fp32", "current", "another GPU", found, tmp_path)
+    engine_of(touchy, "fp16", "current", "a GPU", found, tmp_path)
+    assert cached[2:] == [b"", b""]
+
+
+def test_tensorrt_rtx_times_nothing_while_it_compiles(tiny: ModelFile, tmp_path: Path) -> None:
+    engine_of(tiny, "fp32", "sm86", "", library(), tmp_path)
+    assert not list(tmp_path.glob("timings-*"))
 
 
 def test_a_graph_in_fp16_says_nearly_the_same(tiny: ModelFile) -> None:
