@@ -141,7 +141,7 @@ def way_of(name: str, trail: Trail) -> Way:
 
 @app.command(help=HELP)
 def main(
-    model: Annotated[str, typer.Option(metavar="NAME", help="a model that has landmarks")] = "agcm-lite",
+    model: Annotated[str, typer.Option(metavar="NAME", help="a model that has landmarks")] = "agcm-live",
     clip: Annotated[Path, typer.Option(metavar="FILE", help="a video with a face")] = DEMO,
     frames: Annotated[int, typer.Option(min=30, help="of the clip, from its beginning")] = 300,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write every figure there")] = None,
@@ -151,7 +151,7 @@ def main(
     prepare(out, json)
     crop, heads = file.manifest.crop, file.manifest.heads
     if crop is None or heads is None or all(spec.name != "landmarks" for spec in file.manifest.outputs):
-        raise EngineError(f"{model} does not say where the face lies in its crop; --model agcm-lite does")
+        raise EngineError(f"{model} does not say where the face lies in its crop; agcm-live and agcm-lite do")
     lumas, _ = frames_of(clip, frames)
     detector, network = OnnxRuntimeEngine(load_model_file("centerface")), OnnxRuntimeEngine(file)
     followers: dict[str, Follower] = {"optical flow": ByFlow(), "landmarks": ByLandmarks()}

@@ -178,6 +178,6 @@ def test_two_ways_to_follow_are_compared_on_the_same_frames(tmp_path: Path) -> N
     assert (flow.name, own.name) == ("optical flow", "landmarks")
     assert flow.followed == own.followed == 1.0
     assert 0 < report.apart < 0.03, "they follow the same face in ways of their own"
-    wrong = run("benchmarks.following", "--model", "agcm-live")
+    wrong = run("benchmarks.following", "--model", "centerface")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "does not say where the face lies" in wrong.stderr

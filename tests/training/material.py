@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from engines.spec import ModelFile, load_model_file
 from training.concepts import CONCEPTS, EXPRESSIONS, INDEX, NAMES
 from training.data.samples import MARGIN_PX, Samples, blank, save
 from training.synthetic.ict import FACE, LANDMARKS, VISIBLE_VERTICES, FaceModel
@@ -101,3 +104,18 @@ def write_experiment(folder: Path, face: FaceModel, count: int = 32, **keys: str
     path = folder / "tiny.toml"
     path.write_text("\n".join(f"{key} = {value}" for key, value in (values | keys).items()))
     return path
+
+
+def without_landmarks(folder: Path) -> ModelFile:
+    """agcm-live as a model that does not say where the face lies, in `folder`."""
+    import onnx.utils
+
+    shipped = load_model_file("agcm-live")
+    outputs = tuple(port for port in shipped.manifest.outputs if port.name != "landmarks")
+    folder.mkdir()
+    names = [port.name for port in outputs]
+    onnx.utils.extract_model(str(shipped.path), str(folder / "model.onnx"), ["crop"], names, check_model=False)
+    digest = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    manifest = msgspec.structs.replace(shipped.manifest, name=folder.name, outputs=outputs, sha256=digest)
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    return load_model_file(folder.name, folder.parent)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.preprocess import TEMPLATE
-from tests.training.material import learnable
+from tests.training.material import learnable, without_landmarks
 from training import landmarks
 from training.data.samples import save
 
@@ -45,5 +45,5 @@ def test_moved_crops_are_off_and_untouched_ones_are_not() -> None:
 def test_a_model_without_landmarks_is_a_mistake_of_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(tmp_path / "crops.npz", learnable(4))
     with pytest.raises(typer.Exit):
-        landmarks.main(tmp_path / "crops.npz", "agcm-live", 0)
-    assert capsys.readouterr().err == "error: agcm-live does not say where the face lies in its crop\n"
+        landmarks.main(tmp_path / "crops.npz", str(without_landmarks(tmp_path / "bare").path.parent), 0)
+    assert capsys.readouterr().err == "error: bare does not say where the face lies in its crop\n"
