@@ -1,23 +1,25 @@
 """A detector that works beside the analysis, so that no result is older for it.
 
-Its answer counts in the third picture after the one that it was asked about, or once a tenth of a second has passed: by
-then it is there, as a rule, and if not it is waited for. So what is found does not depend on how fast the machine is.
+Its answer counts in the first picture that is .09 s younger than the one that it was asked about: by then it is there,
+as a rule, and if not it is waited for. So what is found does not depend on how fast the machine is. And since there is
+so much time, the detector gives way to whoever else wants the processor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
+from engines.cores import give_way
 from engines.detect import Detection
 from engines.match import usable
 from engines.preprocess import Points
 from engines.track import eye_distance
 
-_LATER_PICTURES, _LATER_NS = 3, 100_000_000
+_LATER_NS = 90_000_000  # three pictures of 30 a second
 _NEAR = 0.75  # eye distances
 
 
@@ -28,14 +30,13 @@ class _Asked:
     answer: Future[tuple[Detection, ...]]
     then: Mapping[int, Points]
     t_ns: int
-    pictures: int = 0
 
 
 class Ahead:
     """One detection at a time, on a thread of its own."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "detector")
+        self._thread = ThreadPoolExecutor(1, "detector", give_way)
         self._asked: _Asked | None = None
 
     @property
@@ -50,12 +51,11 @@ class Ahead:
     def answer(self, faces: Mapping[int, Points], t_ns: int) -> tuple[Detection, ...] | None:
         """To be called once a picture: what was found, moved to where it is in this picture, in which the known faces
         are at `faces`; None as long as it does not count. Raises EngineError if the detector failed."""
-        if self._asked is None:
+        asked = self._asked
+        if asked is None or 0 <= t_ns - asked.t_ns < _LATER_NS:
             return None
-        asked = replace(self._asked, pictures=self._asked.pictures + 1)
-        counts = asked.pictures >= _LATER_PICTURES or not 0 <= t_ns - asked.t_ns < _LATER_NS
-        self._asked = None if counts else asked
-        return tuple(_carried(each, asked.then, faces) for each in usable(asked.answer.result())) if counts else None
+        self._asked = None
+        return tuple(_carried(each, asked.then, faces) for each in usable(asked.answer.result()))
 
     def drop(self) -> None:
         """Wait until the detector is free, and forget what it found. Raises EngineError if it failed."""

@@ -1,13 +1,16 @@
-"""The processor cores of this machine: how many networks may use, and keeping a process to some of them."""
+"""The processor cores of this machine: how many networks may use, which a process keeps to, who is first."""
 
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from pathlib import Path
 
 from engines.base import EngineError
 
 MOST_THREADS = 4  # of one network; more rarely help it, and others want the cores too
+_LAST = 10  # as `nice` counts
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
@@ -41,3 +44,10 @@ def keep_to(count: int) -> tuple[int, ...]:
         raise EngineError(f"engine.pin = {count}: this process may use {len(numbers)} cores; 0 keeps it to none")
     os.sched_setaffinity(0, numbers[-count:])
     return numbers[-count:]
+
+
+def give_way() -> None:
+    """Let whoever else wants the processor have it before the thread that calls this. Only on Linux threads of a process
+    have priorities of their own; elsewhere this changes nothing."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LAST)

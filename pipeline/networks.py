@@ -67,7 +67,8 @@ def load(cfg: LiveConfig) -> Networks:
             raise WorkerError(f"model {engine.model!r} is no concept model: its manifest has no heads or no crop", 2)
         if cfg.readout.voice_prior and (model.manifest.hearing is None or model.manifest.hearing.prior is None):
             raise WorkerError(f"readout.voice_prior: model {engine.model!r} has no prior weights of a voice", 2)
-        detector = choose(engine.backend, load_model_file(DETECTOR), "fp32", engine.threads, {"luma": _sight(cfg)})
+        # It works beside the analysis and has time (engines.ahead): on one thread, which gives way.
+        detector = choose(engine.backend, load_model_file(DETECTOR), "fp32", 1, {"luma": _sight(cfg)})
         faces = _faces(crop)
         hears = load_voice_file(model) if may_hear(cfg.capture) else None
         concepts = choose(engine.backend, model, engine.precision, engine.threads, {"crop": faces[:1]}, {"crop": faces})

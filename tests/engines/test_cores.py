@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from engines.base import EngineError
-from engines.cores import keep_to, physical, usable
+from engines.cores import give_way, keep_to, physical, usable
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="processes are kept to cores on Linux only")
 
@@ -45,3 +48,14 @@ def test_more_cores_than_there_are_is_one_clear_line() -> None:
         keep_to(4096)
     assert "\n" not in str(told.value)
     assert len(usable()) < 4096
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads of a process have no priorities of their own")
+def test_a_thread_that_gives_way_is_the_only_one_that_does() -> None:
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = priority()
+    with ThreadPoolExecutor(1, initializer=give_way) as thread:
+        assert thread.submit(priority).result() == max(10, before)
+    assert priority() == before
