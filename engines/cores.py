@@ -47,7 +47,7 @@ def keep_to(count: int) -> tuple[int, ...]:
 
 
 def give_way() -> None:
-    """Let whoever else wants the processor have it before the thread that calls this. Only on Linux threads of a process
-    have priorities of their own; elsewhere this changes nothing."""
+    """Let whoever else wants the processor have it before the thread that calls this. Only Linux gives the threads of a
+    process priorities of their own; elsewhere this changes nothing."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LAST)
