@@ -57,8 +57,8 @@ class CaptureConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """model: a folder under models/, or a path with a / in it. backend: `auto` or a name of engines.backends.
     precision: "" lets it choose.
-    threads: of the concept network; 0 measures how many are worth it. pin: how many cores the analysis is kept to, on Linux; 0
-    lets it go where the system puts it.
+    threads: of the concept network; 0 measures how many are worth it. pin: how many cores the analysis is kept to, on
+    Linux; 0 lets it go where the system puts it.
     """
 
     model: Name = "agcm-av-live"
