@@ -22,7 +22,7 @@ Box = npt.NDArray[np.float32]
 _SETTLE_S = 0.1
 _GLIMPSE_PX = 24
 _REACH = 1.3  # half the side of a glimpse, in eye distances
-_MIN_LIKENESS = 0.6
+_MIN_LIKENESS = 0.45
 # Landmarks at rest differ from picture to picture by about this much of the crop's side; much less than that is noise.
 _NOISE = 0.006
 _DRIFT_GAIN, _DRIFT_HOLDS_S = 0.35, 0.25
