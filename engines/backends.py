@@ -58,7 +58,10 @@ TOLERANCE: Mapping[str, float] = {"activation": 0.02, "score": 0.02, "heatmap": 
 _WARM_UP_RUNS = 2
 _MEASURE_S = 0.4
 _MEASURE_RUNS = 50
-_CLEAR_GAIN = 0.9  # more threads must take at most this share of the time of fewer
+_CLEAR_GAIN, _CLEAR_GAIN_MS = (
+    0.9,
+    1.0,
+)  # more threads must take at most this share of the time of fewer, and so much less
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,18 +223,20 @@ def _try(
 def _spread(trials: list[_Trial], model: ModelFile, sample: Mapping[str, Array], most: int) -> list[_Trial]:
     """The trials, and those of more threads that were worth measuring; engines of rows that cannot win are closed.
 
-    Fastest first, each gets one thread more while that takes at most _CLEAR_GAIN of the time of fewer: threads that
-    gain little are taken from capture and decoding. One that would not win even if `most` threads made it `most` times
-    as fast is left as it is.
+    Fastest first, each gets one thread more while that is a clear gain: threads that gain little are taken from capture
+    and decoding. One that would not win, or gain, even if `most` threads made it `most` times as fast is left as it is.
     """
     found, best_ms = [], math.inf
     for trial in sorted(trials, key=lambda trial: (bool(trial.row.passed_over), trial.row.median_ms)):
         kept, row = trial, trial.row
         on_cpu = trial.engine is not None and trial.engine.device == "cpu"
-        if on_cpu and not row.passed_over and row.median_ms / most < best_ms:
+        least_ms = row.median_ms / most
+        may_gain = least_ms < best_ms and row.median_ms - least_ms >= _CLEAR_GAIN_MS
+        if on_cpu and not row.passed_over and may_gain:
             for threads in range(2, most + 1):
                 more = _try(row.backend, row.precision, model, threads, sample, sample)
-                gains = more.row.median_ms <= _CLEAR_GAIN * kept.row.median_ms
+                needed_ms = min(_CLEAR_GAIN * kept.row.median_ms, kept.row.median_ms - _CLEAR_GAIN_MS)
+                gains = more.row.median_ms <= needed_ms
                 kept, slower = (more, kept) if gains else (kept, more)
                 found.append(_without_engine(slower))
                 if not gains:

@@ -64,7 +64,7 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: Name = "agcm-av-live"
     backend: Name = "auto"
     precision: str = ""
-    threads: Count = 1
+    threads: Count = 0
     pin: Count = 0
 
 

@@ -150,6 +150,8 @@ Times = Callable[[Mapping[tuple[str, str, int], float], int], None]
         ({(*ORT, 1): 10.0, (*ORT, 2): 9.1}, 2, 1, 2),  # a gain of 9 % is none
         ({(*ORT, 1): 10.0, (*ORT, 2): 9.0}, 2, 2, 2),
         ({(*ORT, 1): 10.0, (*ORT, 2): 12.0, (*ORT, 3): 1.0}, 4, 1, 2),  # nothing beyond what does not help
+        ({(*ORT, 1): 2.2, (*ORT, 2): 1.3}, 2, 1, 2),  # less than a millisecond is none either
+        ({(*ORT, 1): 1.3, (*ORT, 2): 0.7}, 2, 1, 1),  # and where it cannot be had it is not looked for
         ({(*ORT, 1): 10.0}, 1, 1, 1),
     ],
 )
