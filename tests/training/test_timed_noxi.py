@@ -45,13 +45,14 @@ def simulated(folder: Path) -> dict[Path, Streams]:
     """Sessions without pictures and sound, and what perfect eyes and ears would tell of them, a little noisily."""
     found = {}
     rng = np.random.default_rng(0)
-    names = [("train", f"{100 + i}") for i in range(5)] + [("val", "007"), ("val", "009")]
+    names = [("train", f"{100 + i}") for i in range(5)] + [("val", "007"), ("val", "009"), ("test", "200")]
     for seed, (split, name) in enumerate(names):
         for role, part in zip(noxi_roles(), talk.session(VOICES, 40.0, seed), strict=True):
             stem = folder / split / name
             stem.mkdir(parents=True, exist_ok=True)
-            values = "\n".join(f"{value:.6f}" for value in part.engagement)
-            (stem / f"{role}.engagement.annotation.csv").write_text(values + "\n")
+            if split != "test":
+                values = "\n".join(f"{value:.6f}" for value in part.engagement)
+                (stem / f"{role}.engagement.annotation.csv").write_text(values + "\n")
             np.savez(
                 stem / f"{role}.truth.npz", names=np.array(list(talk.CAUSES)), contributions=part.contributions,
                 courses=part.courses, concepts=part.concepts,
@@ -107,12 +108,12 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Known:
     told_of = simulated(folder / "noxi")
 
     def listed(base: Path, split: str, *_: object) -> list[participants.Participant]:
-        return [
-            participants.Participant(
-                each, told_of[each.stem], read_track(each.file("engagement.annotation.csv")).astype(float)
-            )
-            for each in people(base, split)
-        ]
+        found = []
+        for each in people(base, split):
+            track = each.file("engagement.annotation.csv")
+            label = read_track(track).astype(float) if split != "test" else np.full(40 * talk.FPS, np.nan)
+            found.append(participants.Participant(each, told_of[each.stem], label))
+        return found
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(noxi, "streams_of", listed)
@@ -156,10 +157,12 @@ def test_causes_are_found_again_and_both_senses_beat_one(known: Known) -> None:
     assert (folder / "plot.png").stat().st_size > 20_000
     paths = sorted((folder / "out" / "predictions").rglob("*.csv"))
     assert [str(path.relative_to(folder / "out" / "predictions")) for path in paths] == [
-        f"val/{name}/{role}.engagement.prediction.csv" for name in ("007", "009") for role in noxi_roles()
+        f"{name}/{role}.engagement.prediction.csv"
+        for name in ("test/200", "val/007", "val/009")
+        for role in noxi_roles()
     ]
     values = [float(line) for line in paths[0].read_text().splitlines()]
-    assert len(values) == 40 * talk.FPS
+    assert len(values) == 40 * talk.FPS, "of sessions that nobody labelled, too"
     assert 0 <= min(values) <= max(values) <= 1
 
 
@@ -211,6 +214,17 @@ def test_streams_are_kept(tmp_path: Path) -> None:
     save(tmp_path / "old.npz", Streams(ours.seen, ours.found, ours.heard[:, :-1]))
     with pytest.raises(DataError, match=f"holds {len(HEARD) - 1} voice concepts, not {len(HEARD)}"):
         load(tmp_path / "old.npz")
+
+
+def test_sessions_of_the_test_split_are_seen_without_labels(tmp_path: Path) -> None:
+    (tmp_path / "noxi" / "test" / "200").mkdir(parents=True)
+    ours = Streams(np.zeros((4, 2, 1)), np.ones(4, bool), np.zeros((4, len(HEARD))))
+    for role in noxi_roles():
+        save(tmp_path / "kept" / "test" / "200" / f"{role}.npz", ours)
+    nobody = noxi.Eyes(Named(), Named(), None)  # type: ignore[arg-type]  # nothing is looked at: all is kept
+    parts = participants.streams_of(tmp_path / "noxi", "test", nobody, NamedVoice(), tmp_path / "kept")  # type: ignore[arg-type]
+    assert [part.person.role for part in parts] == list(noxi_roles())
+    assert all(np.isnan(part.label).all() and len(part.label) == 4 for part in parts)
 
 
 @pytest.mark.parametrize("name", list(rivals.RIVALS))

@@ -4,7 +4,8 @@ Layout, as public code of several teams reads it: {train,val}/SESSION/ with {exp
 one value in [0, 1] a line at 25 Hz, "-nan(ind)" where nobody annotated (dropped), and feature streams such as
 {expert,novice}.video.openface2.stream. Those who have the videos put them beside as {expert,novice}.video.mp4. Which
 person is who across sessions is not released, so a subject here is a session's role; the splits keep sessions apart.
-The ten validation sessions have been the same since 2023. Test labels are held by the organisers.
+The ten validation sessions have been the same since 2023. Test labels are held by the organisers: the split `test` has
+people and no labels.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ ROLES = ("expert", "novice")
 SPLITS = ("train", "valid")
 LABEL_HZ = 25.0
 VALID_SESSIONS = ("007", "009", "011", "014", "058", "062", "063", "074", "075", "076")
-_FOLDERS = {"train": "train", "valid": "val"}
+FOLDERS = {"train": "train", "valid": "val", "test": "test"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Person:
 
 def people(folder: Path, split: str) -> list[Person]:
     """Everybody in a split. Raises DataError naming a missing folder, or a validation session that lies in train."""
-    base = need_folder(folder / _FOLDERS[pick(split, SPLITS, "NoXi")], "NoXi")
+    base = need_folder(folder / FOLDERS[pick(split, tuple(FOLDERS), "NoXi")], "NoXi")
     sessions = sorted(path for path in base.iterdir() if path.is_dir())
     misplaced = sorted({path.name for path in sessions} & set(VALID_SESSIONS))
     if split == "train" and misplaced:
@@ -80,7 +81,7 @@ def read_track(path: Path) -> F32:
 def load(folder: Path, split: str, rate_hz: float) -> Corpus:
     """The videos of a split with their tracks. Raises DataError naming what is missing."""
     items = []
-    for person in people(folder, split):
+    for person in people(folder, pick(split, SPLITS, "NoXi")):
         track = read_track(person.file("engagement.annotation.csv"))
         video = person.file("video.mp4")
         if not video.is_file():
@@ -88,7 +89,7 @@ def load(folder: Path, split: str, rate_hz: float) -> Corpus:
                 f"{video} is missing; the features-only release of NoXi has no pictures (--features uses its OpenFace "
                 "streams instead)"
             )
-        items.append(Item(f"{_FOLDERS[split]}/{person.session}/{person.role}", video, -1, person.subject, track))
+        items.append(Item(f"{FOLDERS[split]}/{person.session}/{person.role}", video, -1, person.subject, track))
     return Corpus("NoXi", split, Continuous(LABEL_HZ), tuple(items), CENTRE_SHARES, rate_hz)
 
 

@@ -7,7 +7,8 @@ over all frames of all sessions and roles together, with variances of the popula
 Heads that are fitted to one sense alone, and one whose pictures come first, stand beside it. Where the corpus has
 labels of concepts (NoXi's OpenFace 2 streams, the truth of simulated sessions) heads read concepts as these labels name
 them (training.timed.reading). A GRU and a TCN on the same streams say what it costs that the head is linear.
-Predictions are written one value a line, as the challenge takes them.
+Predictions are written one value a line, as the challenge takes them; for the test sessions too, whose labels the
+organisers hold, where FOLDER has their recordings.
 
 Where `truth.npz` files are beside the videos (simulation), what the head says a concept contributed is compared with
 what it did contribute.
@@ -35,7 +36,7 @@ from engines.base import Engine, EngineError
 from engines.fusion import ReadingSpec, TimedSpec
 from engines.spec import ManifestError, load_model_file, model_at
 from training.concepts import NAMES
-from training.data.noxi import LABEL_HZ
+from training.data.noxi import FOLDERS, LABEL_HZ
 from training.data.pictures import DataError
 from training.data.writing import replaced
 from training.evaluate import parts_of
@@ -140,7 +141,12 @@ def run(
         "V+A": [head.score(each.taps) for each in held],
     }
     figures += [judged(f"{way}, linear", said, labels) for way, said in answers.items()]
-    predict(out, valid, answers["V+A"])
+    predict(out / "predictions" / FOLDERS["valid"], valid, answers["V+A"])
+    if (folder / FOLDERS["test"]).is_dir():
+        asked = first(streams_of(folder, "test", eyes, voice, cache), values)
+        asked = asked if own is None else read_by(own, asked)
+        said = [head.score(each.taps) for each in sessions(asked, usual)]
+        predict(out / "predictions" / FOLDERS["test"], asked, said)
     figures.append(judged("V, linear, never heard", _alone(learnt, held, trust, 0), labels))
     late = pictures_first(learnt, trust)
     figures.append(judged("V+A, linear, pictures first", [late.score(each.taps) for each in held], labels))
@@ -189,10 +195,10 @@ def taught(
 
 
 def predict(out: Path, parts: Sequence[Participant], answers: Sequence[F64]) -> None:
-    """OUT/predictions/val/SESSION/ROLE.engagement.prediction.csv, one value in [0, 1] a line."""
+    """OUT/SESSION/ROLE.engagement.prediction.csv, one value in [0, 1] a line."""
     for part, answer in zip(parts, answers, strict=True):
         person = part.person
-        path = out / "predictions" / "val" / person.session / f"{person.role}.engagement.prediction.csv"
+        path = out / person.session / f"{person.role}.engagement.prediction.csv"
         with replaced(path) as partial:
             partial.write_text("".join(f"{value:.6f}\n" for value in answer.clip(0, 1)), encoding="utf-8")
 

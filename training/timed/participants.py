@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rich.progress import track
+from rich.progress import track as progress
 
 from calibration.head import Session
 from engines.base import Engine
 from engines.fusion import MemorySpec
-from training.data.noxi import LABEL_HZ, Person, people, read_track
+from training.data.noxi import LABEL_HZ, SPLITS, Person, people, read_track
 from training.timed.causes import shown_by
 from training.timed.memory import run as remember
 from training.timed.reading import Reading, labels_of
@@ -30,7 +30,7 @@ _THREADS = 2
 
 @dataclass(frozen=True, slots=True)
 class Participant:
-    """Somebody with what was seen and heard of them, and the labels of these frames [T]."""
+    """Somebody with what was seen and heard of them, and the labels of these frames [T], NaN where there are none."""
 
     person: Person
     streams: Streams
@@ -44,22 +44,25 @@ def recorded(person: Person) -> Path:
 
 
 def streams_of(folder: Path, split: str, eyes: Eyes, voice: Engine, cache: Path) -> list[Participant]:
-    """Everybody in a split. What was seen and heard before is read from `cache`. Raises DataError naming a file."""
+    """Everybody in a split; those of `test` have no labels. What was seen and heard before is read from `cache`. Raises
+    DataError naming a file."""
 
     def look(person: Person) -> Participant:
-        label = read_track(person.file("engagement.annotation.csv")).astype(np.float64)
+        labelled = split in SPLITS
+        track = read_track(person.file("engagement.annotation.csv")).astype(np.float64) if labelled else None
         kept = cache / split / person.session / f"{person.role}.npz"
         if not kept.is_file():
             seen, faces = see(person.file("video.mp4"), eyes, LABEL_HZ)
             save(kept, Streams(seen, faces, hear(recorded(person), voice, len(seen), LABEL_HZ)))
         streams = load(kept)
+        label = np.full(len(streams.found), np.nan) if track is None else track
         count = min(len(label), len(streams.found))
         cut = Streams(streams.seen[:count], streams.found[:count], streams.heard[:count])
         return Participant(person, cut, label[:count])
 
     listed = people(folder, split)
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(track(pool.map(look, listed), description=f"NoXi {split}", total=len(listed)))
+        return list(progress(pool.map(look, listed), description=f"NoXi {split}", total=len(listed)))
 
 
 def first(parts: Sequence[Participant], values: int) -> list[Participant]:
