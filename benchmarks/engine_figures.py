@@ -16,7 +16,7 @@ from benchmarks.figures import Quantiles, quantiles
 from benchmarks.machine import Machine
 from benchmarks.roofline import Reached
 from engines.backends import BACKENDS, load
-from engines.base import Array, Device, Engine, EngineError
+from engines.base import Array, Clocked, Device, Engine, EngineError
 from engines.concept import ConceptReadout, read
 from engines.spec import HeadSpec, ModelFile
 
@@ -34,8 +34,9 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One candidate. call_ms: per call of `batch` faces; memory: once it has run calls of so many faces and fewer;
-    missing: why nothing was measured, "" if it was. device: where it runs, None if it does not."""
+    """One candidate. call_ms: per call of `batch` faces; device_ms: the same by the clock of a GPU; memory: once it has
+    run calls of so many faces and fewer; missing: why nothing was measured, "" if it was. device: where it runs, None
+    if it does not."""
 
     backend: str
     precision: str
@@ -43,6 +44,7 @@ class Row(msgspec.Struct, frozen=True):
     batch: int
     device: Device | None = None
     call_ms: Quantiles | None = None
+    device_ms: Quantiles | None = None
     faces_per_s: float | None = None
     memory: Memory | None = None
     difference: Difference | None = None
@@ -71,7 +73,8 @@ class EngineReport(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An engine that runs, and the number of faces that it gets in one call. times_ms grows while it is measured."""
+    """An engine that runs, and the number of faces that it gets in one call. times_ms grows while it is measured, and
+    device_ms, by the clock of its device, where that has one."""
 
     engine: Engine
     backend: str
@@ -79,6 +82,7 @@ class Candidate:
     threads: int
     batch: int
     times_ms: list[float] = field(default_factory=list)
+    device_ms: list[float] = field(default_factory=list)
 
 
 def open_reference(model: ModelFile, face: Array) -> Engine:
@@ -129,11 +133,14 @@ def take_turn(candidate: Candidate, faces: Array) -> None:
     """A few timed calls after one that is not: it finds the caches as another engine left them. faces: at least as
     many as the candidate gets in a call. Long calls are fewer."""
     batch = np.ascontiguousarray(faces[: candidate.batch])
-    candidate.engine.infer({"crop": batch})
+    engine = candidate.engine
+    engine.infer({"crop": batch})
+    if isinstance(engine, Clocked):
+        candidate.device_ms.append(engine.timed({"crop": batch})[1])
     begin_s = time.monotonic()
     for _ in range(TURN_RUNS):
         start_ns = time.perf_counter_ns()
-        candidate.engine.infer({"crop": batch})
+        engine.infer({"crop": batch})
         candidate.times_ms.append((time.perf_counter_ns() - start_ns) / 1e6)
         if time.monotonic() - begin_s > TURN_S:
             break
@@ -173,6 +180,7 @@ def row_of(candidate: Candidate, away: Difference, memory: Memory | None) -> Row
         candidate.batch,
         device=candidate.engine.device,
         call_ms=quantiles(times_ms),
+        device_ms=quantiles(candidate.device_ms),
         faces_per_s=1e3 * candidate.batch * len(times_ms) / sum(times_ms) if times_ms else None,
         memory=memory,
         difference=away,

@@ -85,7 +85,7 @@ def _all(report: EngineReport) -> Table:
     on_gpu = any(row.device == "gpu" for row in report.rows)
     columns = (
         *("engine", "threads", "faces", "p50 ms", "p95 ms", "p99 ms", "faces/s", "MB"),
-        *(("GPU MB",) if on_gpu else ()),
+        *(("GPU's own p50 ms", "GPU MB") if on_gpu else ()),
         *("activation", "score", "contribution"),
     )
     ran = {row.engine for row in report.rows if row.call_ms is not None}
@@ -98,12 +98,13 @@ def _all(report: EngineReport) -> Table:
 def _row(row: Row, on_gpu: bool) -> tuple[str, ...]:
     name = (row.engine, str(row.threads), str(row.batch))
     if row.call_ms is None or row.difference is None:
-        return (*name, *(NOT_MEASURED for _ in range(9 if on_gpu else 8)))
+        return (*name, *(NOT_MEASURED for _ in range(10 if on_gpu else 8)))
     call, away, memory = row.call_ms, row.difference, row.memory
     times = (number(each, 2) for each in (call.p50, call.p95, call.p99))
     apart = (f"{each:.1e}" for each in (away.activation, away.score, away.contribution))
     used = [number(None if memory is None else memory.rss_mb, 0)]
     if on_gpu:
+        used.append(NONE if row.device_ms is None else number(row.device_ms.p50, 3))
         used.append(NONE if row.device == "cpu" else number(None if memory is None else memory.gpu_mb, 0))
     return (*name, *times, number(row.faces_per_s, 0), *used, *apart)
 

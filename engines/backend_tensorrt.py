@@ -10,7 +10,7 @@ import numpy as np
 
 from engines.base import Array, Device, EngineError, Tensors, check_inputs, int8_of
 from engines.build import engine_of, keep, kept
-from engines.cuda import Buffer, Gpu, Recorded, Resident
+from engines.cuda import Buffer, Gpu, Recorded, Resident, Stopwatch
 from engines.spec import Manifest, ModelFile, TensorSpec
 from engines.tensorrt_compile import CURRENT, PRECISIONS, Library, library
 
@@ -54,13 +54,22 @@ class TensorRtEngine:
 
     def infer(self, inputs: Mapping[str, Array | Resident]) -> Tensors:
         """See Engine. What is resident, on the Gpu that this engine was given, is read where it lies."""
+        return self._ready_for(inputs).run(inputs)
+
+    def timed(self, inputs: Mapping[str, Array | Resident]) -> tuple[Tensors, float]:
+        """The same, and the milliseconds that the GPU took by its own clock: upload, network, download."""
+        watch = Stopwatch(self._gpu)
+        outputs = self._ready_for(inputs).run(inputs, watch)
+        return outputs, watch.read_ms()
+
+    def _ready_for(self, inputs: Mapping[str, Array | Resident]) -> _Ready:
         if self._closed:
             raise EngineError("the tensorrt engine is closed")
         check_inputs(self.manifest, inputs)
         kind = tuple(_kind(inputs[spec.name]) for spec in self.manifest.inputs)
         ready = self._ready.pop(kind, None) or self._prepare(inputs)
         self._ready[kind] = ready  # the last is the one that was used last
-        return ready.run(inputs)
+        return ready
 
     def _prepare(self, inputs: Mapping[str, Array | Resident]) -> _Ready:
         if len(self._ready) >= _MOST_SHAPES:
@@ -134,10 +143,14 @@ class _Ready:
         gpu.wait()
         self._recorded = Recorded(gpu, self._enqueue)
 
-    def run(self, inputs: Mapping[str, Array | Resident]) -> Tensors:
+    def run(self, inputs: Mapping[str, Array | Resident], watch: Stopwatch | None = None) -> Tensors:
         """The outputs, which belong to the caller."""
         self._fill(inputs)
+        if watch is not None:
+            watch.start()
         self._recorded()
+        if watch is not None:
+            watch.stop()
         self._gpu.wait()
         return {name: buffer.host.copy() for name, buffer in self._outputs.items()}
 

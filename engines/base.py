@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,15 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release the device. Calling it twice is allowed."""
+        ...
+
+
+@runtime_checkable
+class Clocked(Protocol):
+    """An engine on a device that has a clock."""
+
+    def timed(self, inputs: Mapping[str, Array]) -> tuple[Tensors, float]:
+        """As Engine.infer, and the milliseconds that the device took by its own clock."""
         ...
 
 

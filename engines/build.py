@@ -94,7 +94,7 @@ def engine_of(model: ModelFile, precision: str, target: str, device: str, found:
         made = compiled(network, model.manifest.inputs, target, found, timings)
         engine = made.engine
         keep(path, engine)
-        if made.timings != timings:
+        if made.timings and made.timings != timings:
             keep(measured, made.timings)
     return Built(engine, path, because)
 

@@ -144,6 +144,27 @@ class Gpu:
             self._context.detach()
 
 
+class Stopwatch:
+    """How long a stream took for what was begun between `start` and `stop`, by the clock of the GPU."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
+        self._begin, self._end = gpu.cuda.Event(), gpu.cuda.Event()
+
+    def start(self) -> None:
+        """From here on, in the order of the stream."""
+        self._begin.record(self._gpu.stream)
+
+    def stop(self) -> None:
+        """Up to here."""
+        self._end.record(self._gpu.stream)
+
+    def read_ms(self) -> float:
+        """Once the stream was waited for."""
+        with told("tell the time", self._gpu.cuda):
+            return float(self._end.time_since(self._begin))
+
+
 class Recorded:
     """Work of a stream that was recorded once and runs again as a whole: one call instead of dozens."""
 

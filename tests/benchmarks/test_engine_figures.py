@@ -181,20 +181,22 @@ def test_what_was_not_measured_says_so_and_why() -> None:
 
 def test_a_gpu_has_its_memory_and_its_roofline_in_the_report() -> None:
     away = Difference(1e-3, 2e-3, 3e-3)
-    on_gpu = msgspec.structs.replace(GPU_ROW, memory=Memory(900.0, 512.4), difference=away)
-    silent = msgspec.structs.replace(on_gpu, batch=4, memory=None)
+    on_gpu = msgspec.structs.replace(
+        GPU_ROW, memory=Memory(900.0, 512.4), difference=away, device_ms=quantiles([0.0414])
+    )
+    silent = msgspec.structs.replace(on_gpu, batch=4, memory=None, device_ms=None)
     refused = Row("tensorrt", "fp16", 1, 256, "gpu", missing="it was not compiled for so many")
     on_cpu = Row("openvino", "fp32", 1, 1, "cpu", quantiles([2.0]), 500.0, Memory(80.0), away)
     near = Reached("tensorrt/fp16", 1, 476_000_000, 2e6, 4e13, 1e12, Ceilings(8e14, 4e12))
     report = EngineReport(look(), "agcm-live@0", 16, "torch/fp32", 1.0, (on_gpu, silent, on_cpu, refused), "", (near,))
     side, everything, roofline = tables(report)
     assert side.columns == ("call", "tensorrt/fp16", "openvino/fp32")
-    assert everything.columns[7:9] == ("MB", "GPU MB")
-    assert [row[7:9] for row in everything.rows] == [
-        ("900", "512"),
-        ("not measured",) * 2,
-        ("80", "–"),
-        ("not measured",) * 2,
+    assert everything.columns[7:10] == ("MB", "GPU's own p50 ms", "GPU MB")
+    assert [row[7:10] for row in everything.rows] == [
+        ("900", "0.041", "512"),
+        ("not measured", "–", "not measured"),
+        ("80", "–", "–"),
+        ("not measured",) * 3,
     ]
     assert "tensorrt/fp16, 256 faces: not measured, it was not compiled for so many." in notes(report)
     assert roofline.rows == (

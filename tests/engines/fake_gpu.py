@@ -128,9 +128,24 @@ def driver_of(gpu: FakeGpu) -> Any:
 
         stream.add(work)
 
+    class Event:
+        """The work of a stream that was done when it was reached."""
+
+        done = 0
+
+        def record(self, stream: FakeStream) -> None:
+            def work() -> None:
+                self.done = len(gpu.moved)
+
+            stream.add(work)
+
+        def time_since(self, other: Event) -> float:
+            gpu.check("time_since", CudaError)
+            return float(self.done - other.done)
+
     return SimpleNamespace(
         Error=CudaError, MemoryError=CudaMemoryError, Device=Device, init=lambda: gpu.check("init", CudaError),
-        get_driver_version=lambda: 13000, Stream=lambda: FakeStream(gpu), mem_alloc=mem_alloc,
+        Event=Event, get_driver_version=lambda: 13000, Stream=lambda: FakeStream(gpu), mem_alloc=mem_alloc,
         pagelocked_empty=lambda shape, dtype: np.full(shape, 7, dtype), memcpy_htod_async=up, memcpy_dtoh_async=down,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from engines.backend_tensorrt import TensorRtEngine
 from engines.backends import choose, load
 from engines.base import Array, EngineError
 from engines.spec import ModelFile
-from engines.tensorrt_compile import Library
+from engines.tensorrt_compile import Compiled, Library
 from tests.engines.fake_gpu import FakeGpu
 
 
@@ -48,6 +48,20 @@ def test_one_upload_and_one_download_a_call(gpu: FakeGpu, tiny: ModelFile) -> No
     gpu.copies.update(up=0, down=0)
     engine.infer(crops(2, 1))
     assert gpu.copies == {"up": crops(2)["crop"].nbytes, "down": sum(each.nbytes for each in outputs.values())}
+    engine.close()
+
+
+def test_the_gpu_s_own_clock_runs_over_upload_network_and_download(gpu: FakeGpu, tiny: ModelFile) -> None:
+    engine = TensorRtEngine(tiny)
+    engine.infer(crops(1))
+    outputs, took = engine.timed(crops(1))
+    assert took == 1 + len(outputs), "one copy up, one down for each output"
+    for name, value in engine.infer(crops(1)).items():
+        np.testing.assert_array_equal(outputs[name], value)
+    gpu.fail = "time_since"
+    with pytest.raises(EngineError, match="the GPU cannot tell the time"):
+        engine.timed(crops(1))
+    gpu.fail = ""
     engine.close()
 
 
@@ -112,9 +126,9 @@ def test_a_kept_engine_is_taken_and_one_that_was_changed_is_compiled_again(
     (kept,) = (tmp_path / "engines").glob("*.engine")
     compiled: list[str] = []
 
-    def compile_again(network: bytes, *_: object) -> bytes:
+    def compile_again(network: bytes, *_: object) -> Compiled:
         compiled.append("again")
-        return b"ENGINE" + network
+        return Compiled(b"ENGINE" + network, b"")
 
     monkeypatch.setattr(build, "compiled", compile_again)
     TensorRtEngine(tiny).close()
@@ -150,12 +164,12 @@ def test_an_engine_that_fits_no_longer_is_compiled_again_once(
     gpu: FakeGpu, tiny: ModelFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its bytes are as they were kept, and the library does not take them."""
-    monkeypatch.setattr(build, "compiled", lambda network, *_: b"FOREIGN" + network)
+    monkeypatch.setattr(build, "compiled", lambda network, *_: Compiled(b"FOREIGN" + network, b""))
     with pytest.raises(EngineError, match="does not fit this GPU or its driver"):
         TensorRtEngine(tiny)
     with pytest.raises(EngineError, match="does not fit this GPU or its driver"):
         TensorRtEngine(tiny)
-    monkeypatch.setattr(build, "compiled", lambda network, *_: b"ENGINE" + network)
+    monkeypatch.setattr(build, "compiled", lambda network, *_: Compiled(b"ENGINE" + network, b""))
     TensorRtEngine(tiny).close()
 
 
