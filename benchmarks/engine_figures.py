@@ -44,11 +44,11 @@ class Row(msgspec.Struct, frozen=True):
     batch: int
     device: Device | None = None
     call_ms: Quantiles | None = None
-    device_ms: Quantiles | None = None
     faces_per_s: float | None = None
     memory: Memory | None = None
     difference: Difference | None = None
     missing: str = ""
+    device_ms: Quantiles | None = None
 
     @property
     def engine(self) -> str:
