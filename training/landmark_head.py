@@ -119,6 +119,9 @@ def joined(network: onnx.ModelProto, head: Landmarks) -> onnx.ModelProto:
     whole = onnx.compose.merge_models(
         network, part, io_map=[(name, "features")], outputs=[*kept, "landmarks"], producer_name=network.producer_name
     )
+    del whole.opset_import[:]
+    whole.opset_import.extend(network.opset_import)  # both are of one; named twice, not every reader takes it
+    whole.graph.name = network.graph.name
     whole.graph.output[-1].type.tensor_type.shape.dim[0].dim_param = "faces"
     onnx.checker.check_model(whole, full_check=True)
     return whole

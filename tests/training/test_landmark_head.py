@@ -51,6 +51,7 @@ def test_all_else_is_as_before_and_the_manifest_keeps_what_was_measured(bare: Mo
     save(tmp_path / "crops.npz", marked(128))
     landmark_head.main(bare.path.parent, [tmp_path / "crops.npz"], tmp_path / "placed", epochs=20)
     made = model_at(str(tmp_path / "placed"))
+    assert [each.domain for each in onnx.load(made.path).opset_import] == [""]
     assert made.manifest.heads == bare.manifest.heads and made.manifest.concepts == bare.manifest.concepts
     before, after = answers(bare, learnable(5)), answers(made, learnable(5))
     assert set(after) == {*before, "landmarks"}
