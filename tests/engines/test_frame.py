@@ -146,7 +146,7 @@ def test_in_fp16_places_stay_exact(tiny: ModelFile, astronaut: Luma) -> None:
 def test_they_compile_for_tensorrt(tiny: ModelFile, detector_file: ModelFile, precision: str) -> None:
     pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
     for network, manifest in (face_network(tiny, precision), detector_network(detector_file)):
-        assert compiled(in_precision(network, precision), manifest.inputs, "sm86", library())
+        assert compiled(in_precision(network, precision), manifest.inputs, "sm86", library()).engine
 
 
 def test_what_cannot_read_frames_is_said(tiny: ModelFile, detector_file: ModelFile, tmp_path: Path) -> None:
