@@ -30,7 +30,7 @@ from pipeline.messages import Drops, FramePacket
 from pipeline.sources import source_of, video_stream
 
 WIDTH_PX, HEIGHT_PX = 640, 480
-OURS: Final = ("agcm-live", "agcm-lite")
+OURS: Final = ("agcm-live", "agcm-live:openvino/int8", "agcm-lite")
 _PERIOD_NS: Final = 33_333_333
 U8 = npt.NDArray[np.uint8]
 

@@ -87,9 +87,12 @@ class Ours:
 
 
 def opened(model: str, threads: int) -> Ours:
-    """A model on the engine that it would choose. Raises WorkerError if it cannot run."""
+    """NAME, on the engine that it would choose, or NAME:ENGINE/PRECISION. Raises WorkerError if it cannot run."""
+    name, _, engine = model.partition(":")
+    backend, _, precision = engine.partition("/")
+    chosen = EngineConfig(model=name, backend=backend or "auto", precision=precision, threads=threads)
     capture = CaptureConfig(camera="demo", mic="none", pace="max")
-    cfg = LiveConfig(capture=capture, engine=EngineConfig(model=model, threads=threads))
+    cfg = LiveConfig(capture=capture, engine=chosen)
     return Ours(cfg, load_networks(cfg))
 
 
@@ -122,7 +125,9 @@ def main(
     frames: Annotated[int, typer.Option(min=30, help="of each turn")] = 200,
     turns: Annotated[int, typer.Option(min=1, help="of everybody")] = 5,
     threads: Annotated[int, typer.Option(min=1, help="of our engines; the others take what they like")] = 1,
-    model: Annotated[list[str], typer.Option(help="ours; may be given again")] = [*OURS],  # noqa: B006  # read alone
+    model: Annotated[
+        list[str], typer.Option(metavar="NAME", help="ours: NAME or NAME:ENGINE/PRECISION; may be given again")
+    ] = [*OURS],  # noqa: B006  # read alone
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write every figure there")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="write peers.json and peers.md there")] = None,
 ) -> int:
@@ -133,7 +138,8 @@ def main(
     if here.busy:
         print(f"warning: {here.busy}", file=sys.stderr)
     lumas, colours = frames_of(DEMO, frames)
-    plain = Plain(model[0])
+    first = model[0].partition(":")[0]
+    plain = Plain(first)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         stored = Path(folder) / "frames.npy"
         np.save(stored, colours)
@@ -142,8 +148,8 @@ def main(
             ours = opened(name, threads)
             stack.callback(ours.networks.close)
             what = "this project: the detector on key frames, the face followed between them"
-            ways[f"{name}, {ours.networks.model.backend}"] = (what, partial(ours.turn, lumas))
-        ways[f"plain ONNX Runtime, {model[0]}"] = (
+            ways[f"{name.partition(':')[0]}, {ours.networks.model.backend}"] = (what, partial(ours.turn, lumas))
+        ways[f"plain ONNX Runtime, {first}"] = (
             "the same networks, the detector in every frame",
             lambda: plain.turn(lumas),
         )

@@ -124,11 +124,13 @@ def in_form(
     raise CropsError(f"no layer of {subject.file.manifest.name} can be quantised within {most}: --most allows more")
 
 
-def write(subject: Subject, tensors: tuple[F32, F32], method: str, most: float) -> QuantisedSpec:
-    """Both forms beside the network, and what is said of them. Raises CropsError if they cannot be written."""
+def write(
+    subject: Subject, tensors: tuple[F32, F32], method: str, most: float, forms: Sequence[Form] = tuple(FORMS)
+) -> QuantisedSpec:
+    """The forms beside the network, and what is said of them. Raises CropsError if they cannot be written."""
     out = subject.file.path.parent
     with tempfile.TemporaryDirectory() as scratch:
-        made = [in_form(subject, form, method, tensors, most, Path(scratch)) for form in FORMS]
+        made = [in_form(subject, form, method, tensors, most, Path(scratch)) for form in dict.fromkeys(forms)]
         try:
             for path, file in made:
                 shutil.copyfile(path, out / file.file)
@@ -148,6 +150,7 @@ def main(
         "percentile"
     ),
     most: Annotated[float, typer.Option(min=0.0, help="how far score and contributions may be off on average")] = 0.01,
+    form: Annotated[Literal["both", "u8", "s8"], typer.Option(help="u8 for CPUs, s8 for TensorRT")] = "both",
     seed: Annotated[int, typer.Option(help="which crops are taken")] = 0,
 ) -> None:
     subject = subject_of(model_at(model))
@@ -156,7 +159,8 @@ def main(
         raise CropsError(f"{len(found)} crops; {_LEAST_CROPS} are the least")
     chosen = to_tensor(found[np.random.default_rng(seed).permutation(len(found))[: _RANGES + _HELD]], subject.crop)
     count = min(_RANGES, len(chosen) * 2 // 3)
-    spec = write(subject, (chosen[:count], chosen[count:]), method, most)
+    forms = tuple(FORMS) if form == "both" else (form,)
+    spec = write(subject, (chosen[:count], chosen[count:]), method, most, forms)
     for each in spec.files:
         far = each.away
         print(

@@ -14,7 +14,7 @@ import numpy as np
 
 from engines.base import Array, Engine, EngineError, Tensors
 from engines.cores import MOST_THREADS, physical, usable
-from engines.spec import QUANTISED, ModelFile
+from engines.spec import ManifestError, ModelFile, quantised_spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +175,8 @@ def _judged(outputs: Tensors) -> Tensors:
 
 
 def _wanted(name: str, precision: str | None, model: ModelFile) -> list[tuple[str, str]]:
-    """The backends and precisions to try; int8 unasked only where the network has such a file. Raises EngineError if
-    there are none."""
+    """The backends and precisions to try; int8 unasked only where its calibration found it near enough. Raises
+    EngineError if there are none."""
     known = ", ".join(BACKENDS)
     if name != "auto" and name not in BACKENDS:
         raise EngineError(f"this version has no {name!r} engine; it has {known}, and auto, which takes the fastest")
@@ -186,9 +186,21 @@ def _wanted(name: str, precision: str | None, model: ModelFile) -> list[tuple[st
     if not wanted:
         levels = sorted({level for each in names for level in BACKENDS[each].precisions})
         raise EngineError(f"engine {name} has no precision {precision!r}; it has {', '.join(levels)}")
-    if not precision and not model.path.with_name(QUANTISED).is_file():
+    if not precision and not _int8_is_near(model):
         wanted = [pair for pair in wanted if pair[1] != "int8"]
     return sorted(wanted, key=lambda pair: pair[1] != "fp32")
+
+
+def _int8_is_near(model: ModelFile) -> bool:
+    """Whether a network has files in int8 that may be taken unasked: none was farther from fp32 than TOLERANCE allows
+    on any crop of its calibration."""
+    try:
+        spec = quantised_spec(model)
+    except ManifestError:
+        return False
+    found = () if spec is None else tuple(each.away for each in spec.files)
+    near = [away.most_activation <= TOLERANCE["activation"] and away.most_score <= TOLERANCE["score"] for away in found]
+    return bool(near) and all(near)
 
 
 def has_driver(backend: Backend) -> bool:

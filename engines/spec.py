@@ -202,8 +202,9 @@ class QuantisedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 QUANTISED = "model.int8.json"
 
 
-def quantised(model: ModelFile, form: str) -> ModelFile | None:
-    """The int8 file beside a network, checked; None if there is none. Raises ManifestError with one clear line."""
+def quantised_spec(model: ModelFile) -> QuantisedSpec | None:
+    """What is said of the int8 files beside a network; None if there are none. Raises ManifestError with one clear
+    line."""
     path = model.path.with_name(QUANTISED)
     if not path.is_file():
         return None
@@ -213,12 +214,18 @@ def quantised(model: ModelFile, form: str) -> ModelFile | None:
         raise ManifestError(f"{path} cannot be used: {error}") from error
     if spec.of != model.manifest.sha256:
         raise ManifestError(f"{path} was made from another network; make it again with python -m calibration.int8")
-    for each in spec.files:
+    return spec
+
+
+def quantised(model: ModelFile, form: str) -> ModelFile | None:
+    """The int8 file beside a network, checked; None if there is none. Raises ManifestError with one clear line."""
+    spec = quantised_spec(model)
+    for each in () if spec is None else spec.files:
         if each.form == form:
-            own = path.with_name(each.file)
+            own = model.path.with_name(each.file)
             if not own.is_file() or hashlib.sha256(own.read_bytes()).hexdigest() != each.sha256:
                 raise ManifestError(
-                    f"{own} is missing or is not what {path.name} names; run python -m calibration.int8"
+                    f"{own} is missing or is not what {QUANTISED} names; run python -m calibration.int8"
                 )
             return ModelFile(own, model.manifest)
     return None

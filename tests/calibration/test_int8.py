@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import msgspec
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ import onnx
 from calibration.crops import CropsError, crops_of
 from engines.backends import choose, load
 from engines.base import EngineError
-from engines.spec import MODELS_DIR, QUANTISED, ModelFile, QuantisedSpec, load_model_file, quantised
+from engines.preprocess import to_tensor
+from engines.spec import MODELS_DIR, QUANTISED, Away, ModelFile, QuantisedSpec, load_model_file, quantised
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples" / "demo" / "demo.mp4"
@@ -34,8 +36,6 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Faces that ship with the engines, turned and lit in many ways, with a margin as prepared corpora have."""
-    import cv2
-
     strip = cv2.imread(str(MODELS_DIR / "faces.png"), cv2.IMREAD_GRAYSCALE)
     rng, found = np.random.default_rng(0), []
     for tile in np.hsplit(strip, strip.shape[1] // strip.shape[0]):
@@ -85,8 +85,6 @@ def test_what_is_written_is_near_float32_and_says_how_near(made: ModelFile) -> N
 def test_both_runtimes_run_it_when_they_are_asked(made: ModelFile, crops: Path, backend: str) -> None:
     size_px = 112
     stored = crops_of(crops, size_px)[:8]
-    from engines.preprocess import to_tensor
-
     assert made.manifest.crop is not None
     tensors = {"crop": to_tensor(stored, made.manifest.crop)}
     engine = load(backend, made, "int8", 1, {"crop": tensors["crop"][:1]})
@@ -118,14 +116,36 @@ def test_a_file_that_is_another_is_refused_and_auto_says_so(made: ModelFile, tmp
     sample = {"crop": np.zeros((1, 1, 112, 112), np.float32)}
     with pytest.raises(EngineError, match=r"model.int8-u8.onnx is missing or is not what model.int8.json names"):
         load("onnxruntime", copy, "int8", 1, sample)
-    chosen = choose("onnxruntime", copy, None, 1, sample)
-    assert chosen.engine.backend == "onnxruntime/fp32"
-    assert "not onnxruntime/int8: " in chosen.choice.summary()
-    chosen.engine.close()
-    spec = (folder / QUANTISED).read_bytes().replace(made.manifest.sha256.encode(), b"0" * 64)
-    (folder / QUANTISED).write_bytes(spec)
+    for nearer, says in ((1.0, False), (0.01, True)):
+        content = msgspec.json.decode((folder / QUANTISED).read_bytes(), type=QuantisedSpec)
+        away = [msgspec.structs.astuple(each.away) for each in content.files]
+        files = tuple(
+            msgspec.structs.replace(each, away=Away(*(nearer * value for value in found)))
+            for each, found in zip(content.files, away, strict=True)
+        )
+        spec = msgspec.structs.replace(content, files=files)
+        (folder / QUANTISED).write_bytes(msgspec.json.encode(spec))
+        chosen = choose("onnxruntime", copy, None, 1, sample)
+        assert chosen.engine.backend == "onnxruntime/fp32"
+        assert ("not onnxruntime/int8: " in chosen.choice.summary()) is says, "what was found far off is not tried"
+        chosen.engine.close()
+    other = (folder / QUANTISED).read_bytes().replace(made.manifest.sha256.encode(), b"0" * 64)
+    (folder / QUANTISED).write_bytes(other)
     with pytest.raises(EngineError, match="was made from another network"):
         load("onnxruntime", copy, "int8", 1, sample)
+
+
+@needs_model
+def test_the_file_that_ships_is_of_the_network_that_ships() -> None:
+    file = load_model_file(MODEL)
+    assert quantised(file, "u8") is not None
+    strip = cv2.imread(str(MODELS_DIR / "faces.png"), cv2.IMREAD_GRAYSCALE)
+    assert strip is not None and file.manifest.crop is not None
+    faces = np.stack([cv2.resize(tile, (112, 112)) for tile in np.hsplit(strip, strip.shape[1] // strip.shape[0])])
+    crops = {"crop": to_tensor(faces.astype(np.uint8), file.manifest.crop)}
+    have, want = (load("openvino", file, precision, 1, crops).infer(crops) for precision in ("int8", "fp32"))
+    assert np.abs(have["heads"][:, 0] - want["heads"][:, 0]).mean() < 0.02
+    assert np.abs(have["landmarks"] - want["landmarks"]).max() < 0.02
 
 
 @needs_model

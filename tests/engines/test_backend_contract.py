@@ -23,7 +23,7 @@ FP32_APART_HEARD = 1e-2  # decibels and semitones
 BF16_SHARE, BF16_FLOOR = 0.03, 0.01
 
 HAS_GPU = has_driver(BACKENDS["tensorrt"])
-# What int8 is worth is looked at in tests/calibration/test_int8.py: no network that ships has such a file.
+# What int8 is worth is looked at in tests/calibration/test_int8.py: few networks have such a file.
 LEVELS = [
     f"{name}/{precision}"
     for name, backend in BACKENDS.items()
