@@ -65,45 +65,66 @@ def inverse(affine: Affine) -> Affine:
 
 
 class Halves:
-    """A picture and its halves, level by level, in memory that the next picture of the same size uses again."""
+    """Halves pictures, in memory that the next one uses again."""
 
     def __init__(self) -> None:
         self._levels: list[Luma] = []
-        self._made = 0
 
-    def begin(self) -> None:
-        """Another picture: what the levels hold is out of date."""
-        self._made = 0
+    def of(self, luma: Luma, times: int) -> Luma:
+        """`luma` halved so many times; to be read until the next is halved."""
+        for number in range(times):
+            rows, columns = (luma.shape[0] + 1) // 2, (luma.shape[1] + 1) // 2
+            luma = np.asarray(cv2.pyrDown(luma, self._level(number, rows, columns)), np.uint8)
+        return luma
 
-    def level(self, luma: Luma, number: int) -> Luma:
-        """`luma` halved `number` times, made when it is first asked for; to be read until `begin`."""
-        if not number:
-            return luma
-        above = self.level(luma, number - 1)
-        if number > self._made:
-            kept = self._levels[number - 1] if number <= len(self._levels) else None
-            self._levels[number - 1 : number] = [np.asarray(cv2.pyrDown(above, kept), np.uint8)]
-            self._made = number
-        return self._levels[number - 1]
+    def _level(self, number: int, rows: int, columns: int) -> Luma:
+        if number == len(self._levels):
+            self._levels.append(np.empty(0, np.uint8))
+        if self._levels[number].size < rows * columns:
+            self._levels[number] = np.empty(2 * rows * columns, np.uint8)
+        return self._levels[number][: rows * columns].reshape(rows, columns)
 
 
 def crop(luma: Luma, affine: Affine, size_px: int, halves: Halves | None = None, out: Luma | None = None) -> Luma:
     """Warp a luma plane [H, W] to an upright face crop [size_px, size_px]; outside the picture the border repeats.
 
     Faces larger than the crop are averaged down (a pyramid level at a time) before the warp, so that fine texture
-    does not alias into false wrinkles. halves: those of this picture, where several crops share them. out: where the
-    crop is written, None for memory of its own.
+    does not alias into false wrinkles; only what is around the face is. halves: memory for that. out: where the crop is
+    written, None for memory of its own.
     """
     scale, smaller, level = float(np.hypot(affine[0, 0], affine[1, 0])), min(luma.shape), 0
     while scale < 0.5 and smaller >= 4:
         scale, smaller, level = 2.0 * scale, (smaller + 1) // 2, level + 1
-    # Halving keeps even pixels: full-resolution x is 2 x of the half-size picture.
-    affine = np.concatenate([affine[:, :2] * np.float32(2**level), affine[:, 2:]], axis=1)
-    small = (halves or Halves()).level(luma, level)
+    exact = affine.astype(np.float64)
+    if level:
+        left, top, right, bottom = _part(luma, affine, size_px, level)
+        exact[:, 2] += exact[:, :2] @ (left, top)
+        # Halving keeps even pixels: full-resolution x is 2 x of the half-size picture.
+        exact[:, :2] *= 2**level
+        luma = (halves or Halves()).of(luma[top:bottom, left:right], level)
     warped = cv2.warpAffine(
-        small, affine, (size_px, size_px), out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        luma, exact, (size_px, size_px), out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return np.asarray(warped, dtype=np.uint8)
+
+
+_MARGIN_PX = 4
+"""Of a halved picture: as far beyond the crop as its pixels depend on others, and more."""
+
+
+def _part(luma: Luma, affine: Affine, size_px: int, level: int) -> tuple[int, int, int, int]:
+    """The part of a picture [left, top, right, bottom] whose halves hold all of a crop; it begins at a pixel that
+    halving keeps. Of a crop beyond the picture, the border that is repeated."""
+    corners = np.array([[-1, -1], [size_px, -1], [-1, size_px], [size_px, size_px]], np.float32)
+    back = inverse(affine)
+    places = corners @ back[:, :2].T + back[:, 2]
+    unit, margin = 2**level, _MARGIN_PX * 2**level
+    found = []
+    for low, high, side in zip(places.min(axis=0), places.max(axis=0), luma.shape[::-1], strict=True):
+        start = min(max(0, int(low) - margin), max(0, side - 2 * margin)) // unit * unit
+        found.append((start, max(min(side, start + 2 * margin), min(side, int(high) + margin + 1))))
+    (left, right), (top, bottom) = found
+    return left, top, right, bottom
 
 
 def to_tensor(
@@ -132,7 +153,6 @@ class CropBatch:
 
         Raises ValueError if there are more than `most`.
         """
-        self._halves.begin()
         affines = tuple(similarity(points, self._spec.size_px) for points in faces)
         for affine, out in zip(affines, self._crops[: len(affines)], strict=True):
             crop(luma, affine, self._spec.size_px, self._halves, out)
