@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
@@ -74,26 +72,24 @@ class Peer(msgspec.Struct, frozen=True):
     missing: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Ours:
-    """A model of this project, with its networks loaded."""
-
-    cfg: LiveConfig
-    networks: Networks
-
-    def turn(self, lumas: U8) -> Turn:
-        """Frames as a session would see them, from its beginning."""
-        return our_turn(Analyzer(self.cfg, self.networks), lumas)
-
-
-def opened(model: str, threads: int) -> Ours:
+def opened(model: str, threads: int) -> tuple[LiveConfig, Networks]:
     """NAME, on the engine that it would choose, or NAME:ENGINE/PRECISION. Raises WorkerError if it cannot run."""
     name, _, engine = model.partition(":")
     backend, _, precision = engine.partition("/")
     chosen = EngineConfig(model=name, backend=backend or "auto", precision=precision, threads=threads)
-    capture = CaptureConfig(camera="demo", mic="none", pace="max")
-    cfg = LiveConfig(capture=capture, engine=chosen)
-    return Ours(cfg, load_networks(cfg))
+    cfg = LiveConfig(capture=CaptureConfig(camera="demo", mic="none", pace="max"), engine=chosen)
+    return cfg, load_networks(cfg)
+
+
+def session_turn(model: str, threads: int, lumas: U8) -> Turn:
+    """Frames as a session would see them, from its beginning, with no networks loaded but its own."""
+    cfg, networks = opened(model, threads)
+    analyzer = Analyzer(cfg, networks)
+    try:
+        return our_turn(analyzer, lumas)
+    finally:
+        analyzer.close()
+        networks.close()
 
 
 class PeersReport(msgspec.Struct, frozen=True):
@@ -140,15 +136,16 @@ def main(
     lumas, colours = frames_of(DEMO, frames)
     first = model[0].partition(":")[0]
     plain = Plain(first)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as folder:
         stored = Path(folder) / "frames.npy"
         np.save(stored, colours)
         ways: dict[str, tuple[str, Callable[[], Turn]]] = {}
-        for name in model:
-            ours = opened(name, threads)
-            stack.callback(ours.networks.close)
+        for asked in model:
+            _, networks = opened(asked, threads)
+            networks.close()
+            name, engine = asked.partition(":")[0], networks.model.backend
             what = "this project: the detector on key frames, the face followed between them"
-            ways[f"{name.partition(':')[0]}, {ours.networks.model.backend}"] = (what, partial(ours.turn, lumas))
+            ways[f"{name}, {engine}"] = (what, partial(session_turn, f"{name}:{engine}", threads, lumas))
         ways[f"plain ONNX Runtime, {first}"] = (
             "the same networks, the detector in every frame",
             lambda: plain.turn(lumas),
