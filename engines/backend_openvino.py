@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import openvino
@@ -12,6 +13,14 @@ from engines.spec import Manifest, ModelFile
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """What is not quantised of int8 runs in fp32."""
+
+
+@cache
+def _core() -> Any:
+    """The one core of this process. On processors with AVX-512 a core gives its thread a signal stack, and one that is
+    gone may leave the thread with a stack that is gone as well: then the next signal would end the process.
+    """
+    return openvino.Core()
 
 
 class OpenVinoEngine:
@@ -27,8 +36,7 @@ class OpenVinoEngine:
             raise EngineError(f"openvino runs {', '.join(PRECISIONS)} on a CPU, not {precision}")
         if precision == "int8":
             model = int8_of(model, "u8")
-        self._core: Any = openvino.Core()
-        if precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if precision == "bf16" and "BF16" not in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise EngineError("openvino runs bf16 only on CPUs that have it, and this one does not; take fp32")
         self._options = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -41,7 +49,7 @@ class OpenVinoEngine:
         self._model = model
         self._precision = precision
         try:
-            self._network: Any = self._core.read_model(model.path)
+            self._network: Any = _core().read_model(model.path)
         except Exception as error:  # openvino raises RuntimeError and others, by cause
             raise self._error("cannot load", error) from error
         check_names(model.manifest, _names(self._network.inputs), _names(self._network.outputs))
@@ -53,7 +61,7 @@ class OpenVinoEngine:
     def _compile(self) -> Any:
         """An inference request on a graph for the shapes that the network has now."""
         try:
-            return self._core.compile_model(self._network, "CPU", self._options).create_infer_request()
+            return _core().compile_model(self._network, "CPU", self._options).create_infer_request()
         except Exception as error:  # see above
             raise self._error("cannot compile", error) from error
 
@@ -105,7 +113,7 @@ class OpenVinoEngine:
 
     def close(self) -> None:
         self._closed = True
-        self._any_shape = self._first_shape = self._network = self._core = None
+        self._any_shape = self._first_shape = self._network = None
 
 
 def _names(ports: Iterable[Any]) -> set[str]:
