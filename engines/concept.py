@@ -114,7 +114,7 @@ def peaks(maps: Array) -> Floats:
     """
     count, height, width = maps.shape
     row, column = np.divmod(maps.reshape(count, height * width).argmax(axis=1), width)
-    framed = np.zeros((count, height + 2, width + 2))
+    framed = np.zeros((count, height + 2, width + 2), maps.dtype)
     framed[:, 1:-1, 1:-1] = maps
     window = np.arange(3)
     around = framed[
