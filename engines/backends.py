@@ -235,20 +235,18 @@ def _try(
 def _spread(trials: list[_Trial], model: ModelFile, sample: Mapping[str, Array], most: int) -> list[_Trial]:
     """The trials, and those of more threads that were worth measuring; engines of rows that cannot win are closed.
 
-    Fastest first, each gets one thread more while that is a clear gain: threads that gain little are taken from capture
-    and decoding. One that would not win, or gain, even if `most` threads made it `most` times as fast is left as it is.
+    Fastest first, each gets one thread more while that is a clear gain over all on fewer: threads that gain little are
+    taken from capture and decoding. One that would not, even if `most` threads made it `most` times as fast, is left.
     """
     found, best_ms = [], math.inf
     for trial in sorted(trials, key=lambda trial: (bool(trial.row.passed_over), trial.row.median_ms)):
         kept, row = trial, trial.row
+        best_ms = min(best_ms, row.median_ms)
         on_cpu = trial.engine is not None and trial.engine.device == "cpu"
-        least_ms = row.median_ms / most
-        may_gain = least_ms < best_ms and row.median_ms - least_ms >= _CLEAR_GAIN_MS
-        if on_cpu and not row.passed_over and may_gain:
+        if on_cpu and not row.passed_over and row.median_ms / most <= _clearly_less(best_ms):
             for threads in range(2, most + 1):
                 more = _try(row.backend, row.precision, model, threads, sample, sample)
-                needed_ms = min(_CLEAR_GAIN * kept.row.median_ms, kept.row.median_ms - _CLEAR_GAIN_MS)
-                gains = more.row.median_ms <= needed_ms
+                gains = more.row.median_ms <= _clearly_less(min(best_ms, kept.row.median_ms))
                 kept, slower = (more, kept) if gains else (kept, more)
                 found.append(_without_engine(slower))
                 if not gains:
@@ -256,6 +254,11 @@ def _spread(trials: list[_Trial], model: ModelFile, sample: Mapping[str, Array],
             best_ms = min(best_ms, kept.row.median_ms)
         found.append(kept)
     return found
+
+
+def _clearly_less(time_ms: float) -> float:
+    """What more threads must come to, to be worth it."""
+    return min(_CLEAR_GAIN * time_ms, time_ms - _CLEAR_GAIN_MS)
 
 
 def _without_engine(trial: _Trial) -> _Trial:

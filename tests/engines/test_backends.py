@@ -185,6 +185,16 @@ def test_the_fastest_of_all_backends_on_its_threads_is_taken(
     assert [(each.name, each.threads) for each in Timed.made if each.is_open] == [("openvino", 2)]
 
 
+def test_more_threads_must_clearly_beat_what_is_as_fast_on_one(
+    tiny: ModelFile, sample: dict[str, Array], timed: Times
+) -> None:
+    """Else the same machine would take the one today and the other tomorrow."""
+    timed({(*ORT, 1): 3.0, (*ORT, 2): 1.69, (*VINO, 1): 1.7, (*VINO, 2): 1.0}, 2)
+    chosen = choose("auto", tiny, "fp32", 0, sample)
+    assert (chosen.choice.taken.backend, chosen.choice.taken.threads) == ("openvino", 1)
+    assert len(Timed.made) == 2
+
+
 def test_more_threads_are_not_tried_for_what_cannot_win(
     tiny: ModelFile, sample: dict[str, Array], timed: Times
 ) -> None:
