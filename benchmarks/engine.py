@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import typer
@@ -36,7 +36,7 @@ from benchmarks.engine_memory import Memory, memory_of
 from benchmarks.faces import face_crops
 from benchmarks.report import PLAIN_WIDTH, leave, markdown, prepare, progress_bars, show, write_json
 from benchmarks.roofline import ITEM_BYTES, Reached, ceilings_of, reached
-from engines.base import Array, EngineError
+from engines.base import Array, Device, EngineError
 from engines.concept import ConceptReadout
 from engines.preprocess import to_tensor
 from engines.spec import HeadSpec, ManifestError, ModelFile, model_at
@@ -60,6 +60,7 @@ what the GPU can do.
 Examples:
   python -m benchmarks.engine
   python -m benchmarks.engine --model agcm-live --out docs/benchmarks   written as engine.json, engine.md, engine.png
+  python -m benchmarks.engine --device gpu --seconds 30
 
 \b
 Close everything else first. Exit codes: 0 measured, 2 bad arguments
@@ -76,6 +77,9 @@ def main(
     seconds: Annotated[
         float, typer.Option(min=0, metavar="S", help="how long the candidates take turns, all of them together")
     ] = 120.0,
+    device: Annotated[
+        Literal["cpu", "gpu", "all"], typer.Option(help="engines that run there alone; all: wherever they run")
+    ] = "all",
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write every figure there")] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="write engine.json, engine.md and engine.png there")
@@ -92,7 +96,7 @@ def main(
     faces = to_tensor(face_crops(DEMO, FACES, crop.size_px, EVERY), crop)
     reference_name, reference = _reference(file, heads, faces)
     with progress_bars() as bars:
-        rows = measure(file, heads, faces, reference, seconds, bars)
+        rows = measure(file, heads, faces, reference, seconds, bars, device)
     gpu = engine_tables.gpu_missing(here, rows)
     near, because = _roofline(file, faces[:1], rows)
     report = EngineReport(
@@ -112,10 +116,12 @@ def _reference(file: ModelFile, heads: HeadSpec, faces: Array) -> tuple[str, lis
 
 
 def measure(
-    file: ModelFile, heads: HeadSpec, faces: Array, reference: list[ConceptReadout], seconds: float, bars: Progress
-) -> tuple[Row, ...]:
-    """The rows of the report, in the order of the backends. What cannot run, or refuses a number of faces, is in a row
-    that says why. Raises EngineError if one fails while it is timed."""
+    file: ModelFile, heads: HeadSpec, faces: Array, reference: list[ConceptReadout], seconds: float, bars: Progress,
+    device: Device | Literal["all"] = "all",
+) -> tuple[Row, ...]:  # fmt: skip
+    """The rows of the report, in the order of the backends; engines of another device than asked for have none. What
+    cannot run, or refuses a number of faces, is in a row that says why. Raises EngineError if one fails while it is
+    timed, or if none can be."""
     with ExitStack() as stack:
         ready, missing = [], []
         opened = open_engines(file, THREADS, faces[:1])
@@ -124,6 +130,8 @@ def measure(
                 missing += [msgspec.structs.replace(row, batch=batch) for batch in BATCHES["cpu"]]
                 continue
             stack.callback(engine.close)
+            if device not in ("all", engine.device):
+                continue
             for batch in BATCHES[engine.device]:
                 candidate = Candidate(engine, row.backend, row.precision, row.threads, batch)
                 try:
@@ -132,7 +140,9 @@ def measure(
                     missing.append(msgspec.structs.replace(row, batch=batch, missing=str(error)))
         candidates = [candidate for candidate, _ in ready]
         if not candidates:
-            raise EngineError(f"nothing to compare: {missing[0].missing}")
+            raise EngineError(
+                f"nothing to compare: {missing[0].missing if missing else f'no engine runs on the {device}'}"
+            )
         most = repeated(faces, max(candidate.batch for candidate in candidates))
         memory = _memory(file, candidates, most, bars)
         _take_turns(candidates, most, seconds, bars)

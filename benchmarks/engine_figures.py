@@ -15,8 +15,9 @@ from benchmarks.engine_memory import Memory
 from benchmarks.figures import Quantiles, quantiles
 from benchmarks.machine import Machine
 from benchmarks.roofline import Reached
-from engines.backends import BACKENDS, load
+from engines.backends import BACKENDS
 from engines.base import Array, Clocked, Device, Engine, EngineError
+from engines.choose import load
 from engines.concept import ConceptReadout, read
 from engines.spec import HeadSpec, ModelFile
 

@@ -13,8 +13,8 @@ import numpy as np
 import psutil
 
 from benchmarks.machine import gpu_used_mb
-from engines.backends import load
 from engines.base import Array, EngineError
+from engines.choose import load
 from engines.spec import ModelFile
 
 

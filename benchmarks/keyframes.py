@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 
 from benchmarks.figures import Quantiles, Sample, quantiles
-from engines.backends import load
 from engines.base import Engine
+from engines.choose import load
 from engines.face import FaceFinder
 from engines.spec import load_model_file
 from pipeline.analyze import face_settings

@@ -14,7 +14,10 @@ import msgspec
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-LIBRARIES = ("av", "msgspec", "numpy", "onnxruntime", "opencv-python-headless", "openvino", "pyzmq", "torch")
+LIBRARIES = (
+    "av", "msgspec", "numpy", "onnxruntime", "opencv-python-headless", "openvino", "pycuda", "pyzmq", "tensorrt",
+    "tensorrt-rtx", "torch",
+)  # fmt: skip
 BUSY_LOAD = 0.5
 
 

@@ -29,8 +29,9 @@ from benchmarks.report import (
     show,
     write_json,
 )
-from engines.backends import BACKENDS, load
+from engines.backends import BACKENDS
 from engines.base import Engine, EngineError
+from engines.choose import load
 from engines.spec import ManifestError, load_model_file
 from engines.voice import BEHIND_S, HOP
 from pipeline.align import AudioWindow

@@ -9,8 +9,8 @@ import numpy as np
 
 from calibration.clip import Picture
 from calibration.signals import Series, SyncError
-from engines.backends import load
 from engines.base import Engine, EngineError
+from engines.choose import load
 from engines.concept import read
 from engines.face import FaceFinder, align
 from engines.preprocess import to_tensor

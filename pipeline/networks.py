@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from engines.backends import choose
 from engines.base import Array, Engine, EngineError
+from engines.choose import choose
 from engines.frame_engine import FrameEngine
 from engines.fusion import HearingSpec, TimedSpec
 from engines.preprocess import Luma, to_tensor

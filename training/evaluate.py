@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from engines.backends import load as load_engine
 from engines.base import Engine, EngineError
+from engines.choose import load as load_engine
 from engines.concept import ConceptReadout
 from engines.preprocess import to_tensor
 from engines.spec import CropSpec, HeadSpec, Manifest, ManifestError, load_model_file, model_at

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import typer
 from rich.progress import track
 
-from engines.backends import load as load_engine
 from engines.base import Engine, EngineError
+from engines.choose import load as load_engine
 from engines.preprocess import TEMPLATE, to_tensor
 from engines.spec import CropSpec, ManifestError, model_at
 from training.data.augment import Augment, vary

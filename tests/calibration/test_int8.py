@@ -17,8 +17,8 @@ pytest.importorskip("onnx")
 import onnx
 
 from calibration.crops import CropsError, crops_of
-from engines.backends import choose, load
 from engines.base import EngineError
+from engines.choose import choose, load
 from engines.preprocess import to_tensor
 from engines.spec import MODELS_DIR, QUANTISED, Away, ModelFile, QuantisedSpec, load_model_file, quantised
 

@@ -14,8 +14,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from skimage import data
 
-from engines.backends import load
 from engines.base import Engine
+from engines.choose import load
 from engines.preprocess import Luma
 from engines.spec import ConceptSpec, CropSpec, HeadSpec, Manifest, ModelFile, TensorSpec, load_model_file
 

@@ -9,8 +9,9 @@ import numpy as np
 import psutil
 import pytest
 
-from engines.backends import BACKENDS, TOLERANCE, has_driver, load
+from engines.backends import BACKENDS, has_driver
 from engines.base import Array, Engine, EngineError, Tensors
+from engines.choose import TOLERANCE, load
 from engines.concept import read
 from engines.detect import detect
 from engines.preprocess import Luma, to_tensor

@@ -15,8 +15,8 @@ pytest.importorskip("onnx")
 from engines import build
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.backend_tensorrt import TensorRtEngine
-from engines.backends import choose, load
 from engines.base import Array, EngineError
+from engines.choose import choose, load
 from engines.spec import ModelFile
 from engines.tensorrt_compile import Compiled, Library
 from tests.engines.fake_gpu import FakeGpu
@@ -202,7 +202,7 @@ def test_auto_takes_the_gpu_where_there_is_one_and_the_cpu_when_it_is_lost(gpu: 
 
 
 def test_without_a_driver_auto_does_not_speak_of_a_gpu(tiny: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engines.backends.has_driver", lambda row: not row.driver)
+    monkeypatch.setattr("engines.choose.has_driver", lambda row: not row.driver)
     chosen = choose("auto", tiny, "fp32", 1, crops(1))
     assert "tensorrt" not in chosen.choice.summary()
     chosen.engine.close()

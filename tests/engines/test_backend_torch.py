@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.backend_torch import TorchEngine
-from engines.backends import disagreement
 from engines.base import Array, EngineError, Tensors
+from engines.choose import disagreement
 from engines.onnx_graph import read_graph
 from engines.spec import Manifest, ModelFile, TensorSpec, load_model_file
 from engines.torch_program import Program

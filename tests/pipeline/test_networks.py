@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engines.backends import disagreement
+from engines.choose import disagreement
 from engines.preprocess import to_tensor
 from engines.spec import MODELS_DIR
 from pipeline.bus import WorkerError

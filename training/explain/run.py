@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.backends import load as load_engine
 from engines.base import Engine
+from engines.choose import load as load_engine
 from engines.spec import HeadSpec, ManifestError, ModelFile, load_model_file, model_at
 from training.concepts import NAMES
 from training.data import wacv2016

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from engines.backends import BACKENDS, load
+from engines.backends import BACKENDS
 from engines.base import Engine, EngineError
+from engines.choose import load
 from engines.concept import read
 from engines.spec import ModelFile
 from training.evaluate import parts_of

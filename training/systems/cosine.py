@@ -19,8 +19,8 @@ import torch
 import typer
 from rich.progress import track
 
-from engines.backends import load as load_engine
 from engines.base import Engine, EngineError
+from engines.choose import load as load_engine
 from engines.preprocess import to_tensor
 from engines.spec import CropSpec, ManifestError, model_at
 from training.agcm.losses import expression_maps

@@ -13,9 +13,10 @@ import numpy as np
 import openvino
 import pytest
 
-from engines import backends
-from engines.backends import BACKENDS, TOLERANCE, Candidate, Choice, choose, disagreement, load
+from engines import choose as chooser
+from engines.backends import BACKENDS
 from engines.base import Array, EngineError, Tensors
+from engines.choose import TOLERANCE, Candidate, Choice, choose, disagreement, load
 from engines.spec import ModelFile
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +73,7 @@ def test_auto_takes_what_is_there_and_says_what_is_not(
 def test_auto_does_not_load_what_is_taken_by_name_alone(tiny: ModelFile) -> None:
     """In a process of its own, since tests load it."""
     script = (
-        "import sys, numpy as np; from pathlib import Path; from engines.backends import load; "
+        "import sys, numpy as np; from pathlib import Path; from engines.choose import load; "
         "from engines.spec import load_model_file; path = Path(sys.argv[1]); "
         "load('auto', load_model_file(path.name, path.parent), None, 1, {'crop': np.zeros((1, 1, 112, 112), 'f4')}); "
         "print('torch' in sys.modules, 'onnxruntime' in sys.modules)"
@@ -132,9 +133,9 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[tuple[str, str, 
             return Timed(name, precision, threads)
 
         monkeypatch.setattr(Timed, "made", [])
-        monkeypatch.setattr(backends, "_construct", construct)
-        monkeypatch.setattr(backends, "_measure", lambda each, _: times_ms[each.name, each.precision, each.threads])
-        monkeypatch.setattr(backends, "physical", lambda _: cores)
+        monkeypatch.setattr(chooser, "_construct", construct)
+        monkeypatch.setattr(chooser, "_measure", lambda each, _: times_ms[each.name, each.precision, each.threads])
+        monkeypatch.setattr(chooser, "physical", lambda _: cores)
 
     return give
 
