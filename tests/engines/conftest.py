@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from skimage import data
 
-from engines.base import Engine
+from engines.base import Array, Engine
 from engines.choose import load
 from engines.preprocess import Luma
 from engines.spec import ConceptSpec, CropSpec, HeadSpec, Manifest, ModelFile, TensorSpec, load_model_file
@@ -121,6 +121,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
 def touchy(tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
     """A tiny model whose activations bf16 gets wrong."""
     return build_tiny(tmp_path_factory.mktemp("models") / "touchy", lift=64.0)
+
+
+@pytest.fixture
+def sample() -> dict[str, Array]:
+    """One call of the tiny network."""
+    ramp = np.linspace(-1, 1, 112, dtype=np.float32)
+    return {"crop": np.ascontiguousarray(np.broadcast_to(ramp, (1, 1, 112, 112)))}
 
 
 @pytest.fixture(scope="session")
