@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -224,4 +225,10 @@ def epoch(
         for i, rows in enumerate(batches(material.samples, material.shares, first, seed))
         if i >= first.batch
     ]
-    return DataLoader(Batches(material, jobs, seed, rank, how), batch_size=None, num_workers=loaders)
+    made = Batches(material, jobs, seed, rank, how)
+    return DataLoader(made, batch_size=None, num_workers=loaders, worker_init_fn=_one_thread)
+
+
+def _one_thread(_: int) -> None:
+    """Of OpenCV in a loader: its threads stay behind in the process that the loader was forked from."""
+    cv2.setNumThreads(0)

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 import torch
 from torch.nn import functional as F
 
-from training.agcm.face_resnet import LumaFaceResNet, read_dlib
+from training.agcm.face_resnet import LumaFaceResNet, read_dlib, widened
 from training.crop import CROP
 
 # channels in, channels out, side of the kernel: every convolution in the order of dlib's file.
@@ -96,6 +96,37 @@ def test_settling_the_norms_keeps_the_answer_in_both_modes(dat: Path) -> None:
     # That forward pass has moved the kept statistics by its own, which are those of a small sample.
     drift = (network.eval()(luma).detach() - before).abs().mean() / before.abs().mean()
     assert drift < 0.02
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_wider_network_starts_with_the_answers_of_the_published_one(dat: Path, times: int) -> None:
+    torch.manual_seed(0)
+    narrow, wide = LumaFaceResNet(0).eval(), LumaFaceResNet(0, times).eval()
+    narrow.load(dat)
+    wide.load(dat)
+    luma = torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        wanted, got = narrow(luma).repeat_interleave(times, 1), wide(luma)
+        assert wide.channels == got.shape[1] == times * 128
+        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3 * float(wanted.std()))
+        # Settling keeps them: equal copies have equal statistics.
+        torch.testing.assert_close(wide.train()(luma), wanted, rtol=1e-2, atol=1e-2 * float(wanted.std()))
+
+
+def test_the_copies_of_a_channel_are_read_unevenly_and_learn_different_things(dat: Path) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(4, 3, 3, 3)
+    wide = widened(weight, 2, 2)
+    assert wide.shape == (8, 6, 3, 3)
+    torch.testing.assert_close(wide[::2, ::2] + wide[::2, 1::2], weight)
+    assert 0.1 < float((wide[:, ::2] - wide[:, 1::2]).abs().mean() / weight.abs().mean()) < 1.5
+    torch.testing.assert_close(widened(weight, 1, 1), weight, rtol=0, atol=0)
+    network = LumaFaceResNet(0, times=2).train()
+    network.load(dat)
+    network(torch.randn(4, 1, 64, 64)).square().mean().backward()
+    slope = network.fine[4].second.conv.weight.grad
+    assert slope is not None
+    assert float((slope[::2] - slope[1::2]).abs().mean()) > 0.1 * float(slope.abs().mean())
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from training.agcm.backbone import LumaEfficientNetLite0
 from training.agcm.face_resnet import LumaFaceResNet
@@ -22,6 +23,7 @@ def _vit(depth: int, width: int, heads: int) -> Callable[[int], LumaVit]:
 BACKBONES: Mapping[str, Callable[[int], Backbone]] = {
     "efficientnet-lite0": LumaEfficientNetLite0,
     "face-resnet": LumaFaceResNet,
+    "face-resnet-wide": partial(LumaFaceResNet, times=2),
     "sface": LumaSFace,
     "vit-b16": _vit(12, 768, 12),
     "vit-s16": _vit(12, 384, 6),

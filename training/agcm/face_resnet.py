@@ -6,6 +6,10 @@ faces learns expressions from far fewer pictures than one that knows ImageNet, a
 
 dlib's 128-number description of a face is not computed here, and nothing of it is left after training: the features
 of stride 16 (128 channels) keep the grid fine enough to point, those of stride 32 are laid over the same grid.
+
+A wider network starts from the same weights (Net2Net: Chen, Goodfellow, Shlens 2016): every channel is there several
+times, and what reads it shares its weight out among the copies, unevenly, so that they learn different things. Its
+answers are those of the network that it was made from.
 """
 
 from __future__ import annotations
@@ -22,7 +26,9 @@ from training.crop import CROP
 
 # blocks, channels, halves the grid
 _STAGES = ((3, 32, False), (4, 64, True), (3, 128, True), (3, 256, True))
-_FINE_BLOCKS, _FINE_CHANNELS, _DEEP_CHANNELS = 10, 128, 256
+_STEM_CHANNELS, _FINE_BLOCKS, _FINE_CHANNELS, _DEEP_CHANNELS = 32, 10, 128, 256
+_UNEVEN = 0.5
+"""How far the copies of a channel are from being read alike: relative deviation of the shares of a weight."""
 _MEAN_RGB = (122.782, 117.001, 104.298)
 """What dlib subtracts from each colour plane, before it divides by 256."""
 
@@ -93,22 +99,23 @@ class Residual(nn.Module):
 class LumaFaceResNet(nn.Module):
     """Luma [B, 1, S, S] -> features [B, channels, S / 16, S / 16].
 
-    deep_channels: width of the stride-32 features after their projection; 0 leaves them out.
+    deep_channels: width of the stride-32 features after their projection; 0 leaves them out. times: how many times as
+    wide as dlib's network it is.
     """
 
-    def __init__(self, deep_channels: int) -> None:
+    def __init__(self, deep_channels: int, times: int = 1) -> None:
         super().__init__()
-        self.stem = ConvNorm(1, 32, 7, 2)
+        width = _STEM_CHANNELS * times
+        self.stem = ConvNorm(1, width, 7, 2)
         blocks: list[Residual] = []
-        width = 32
         for count, channels, halves in _STAGES:
             for i in range(count):
-                blocks.append(Residual(width, channels, halves and i == 0))
-                width = channels
+                blocks.append(Residual(width, channels * times, halves and i == 0))
+                width = channels * times
         self.fine = nn.ModuleList(blocks[:_FINE_BLOCKS])
         self.deep = nn.ModuleList(blocks[_FINE_BLOCKS:] if deep_channels else ())
-        self.lateral = ConvNorm(_DEEP_CHANNELS, deep_channels, 1, 1) if deep_channels else None
-        self.channels = _FINE_CHANNELS + deep_channels
+        self.lateral = ConvNorm(_DEEP_CHANNELS * times, deep_channels, 1, 1) if deep_channels else None
+        self.channels, self.times = _FINE_CHANNELS * times + deep_channels, times
         self.register_buffer("settled", torch.ones((), dtype=torch.bool))
         self.settled: Tensor
 
@@ -134,8 +141,7 @@ class LumaFaceResNet(nn.Module):
         if len(tensors) < 2 * len(layers):
             raise ValueError(f"{path} is not dlib_face_recognition_resnet_model_v1.dat: {len(tensors)} layers in it")
         for i, layer in enumerate(layers):
-            kernel, affine = tensors[2 * i], tensors[2 * i + 1]
-            _fill(layer, kernel, affine, colours=3 if i == 0 else layer.conv.in_channels)
+            _fill(layer, tensors[2 * i], tensors[2 * i + 1], self.times)
         self.settled.fill_(False)
 
     def _settle(self, luma: Tensor) -> None:
@@ -146,21 +152,38 @@ class LumaFaceResNet(nn.Module):
 
 
 @torch.no_grad()
-def _fill(layer: ConvNorm, kernel: Tensor, affine: Tensor, colours: int) -> None:
+def _fill(layer: ConvNorm, kernel: Tensor, affine: Tensor, times: int) -> None:
     """One layer from dlib's parameters: filters then biases, and scales then shifts."""
-    out, side = layer.conv.out_channels, layer.conv.kernel_size[0]
-    if len(kernel) != out * (colours * side * side + 1) or len(affine) != 2 * out:
+    first = layer.conv.in_channels == 1
+    out, side = layer.conv.out_channels // times, layer.conv.kernel_size[0]
+    planes = 3 if first else layer.conv.in_channels // times
+    if len(kernel) != out * (planes * side * side + 1) or len(affine) != 2 * out:
         raise ValueError(f"a layer of {len(kernel)} and {len(affine)} numbers is none of dlib's face network")
-    weight, bias = kernel[:-out].reshape(out, colours, side, side), kernel[-out:]
-    if colours != layer.conv.in_channels:
+    weight, bias = kernel[:-out].reshape(out, planes, side, side), kernel[-out:]
+    if first:
         weight, bias = _for_luma(weight, bias)
-    layer.conv.weight.copy_(weight)
-    layer.conv.bias.copy_(bias)  # type: ignore[union-attr]  # made with a bias
-    layer.norm.weight.copy_(affine[:out])
-    layer.norm.bias.copy_(affine[out:])
+    layer.conv.weight.copy_(widened(weight, times, 1 if first else times))
+    layer.conv.bias.copy_(bias.repeat_interleave(times))  # type: ignore[union-attr]  # made with a bias
+    layer.norm.weight.copy_(affine[:out].repeat_interleave(times))
+    layer.norm.bias.copy_(affine[out:].repeat_interleave(times))
     kept_mean, kept_variance = _statistics(layer.norm)
     kept_mean.zero_()
     kept_variance.fill_(1.0 - layer.norm.eps)
+
+
+def widened(weight: Tensor, times: int, read: int) -> Tensor:
+    """A kernel [O, I, h, w] with every filter `times` times, for an input whose every channel is there `read` times.
+
+    The copies of a channel lie side by side, as a shortcut that is padded at its end needs them. The shares of a weight
+    sum to it for each filter, so that copies that are equal are read as their original was.
+    """
+    wide = weight.repeat_interleave(times, 0)
+    if read == 1:
+        return wide
+    wide = wide.unsqueeze(2).repeat(1, 1, read, 1, 1)
+    uneven = torch.randn(wide.shape) * _UNEVEN
+    shares = (1 + uneven - uneven.mean(2, keepdim=True)) / read
+    return (wide * shares).flatten(1, 2)
 
 
 def _for_luma(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
