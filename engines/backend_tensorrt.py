@@ -12,7 +12,7 @@ from engines.base import Array, Device, EngineError, Tensors, check_inputs, int8
 from engines.build import engine_of, keep, kept
 from engines.cuda import Buffer, Gpu, Recorded, Resident, Stopwatch
 from engines.spec import Manifest, ModelFile, TensorSpec
-from engines.tensorrt_compile import CURRENT, PRECISIONS, Library, library
+from engines.tensorrt_compile import CURRENT, PRECISIONS, Library, Log, library
 
 _MOST_SHAPES: Final = 16
 """Shapes that are kept ready at once; each holds memory of its own."""
@@ -184,7 +184,8 @@ def _kind(tensor: Array | Resident) -> object:
 def _loaded(model: ModelFile, precision: str, device: str, found: Library) -> tuple[Any, Path]:
     """The engine of this GPU and its file, compiled if need be. One that was kept and does not fit is compiled again,
     once."""
-    runtime = found.module.Runtime(found.module.Logger(found.module.Logger.ERROR))
+    log = Log(found.module)
+    runtime = found.module.Runtime(log.logger)
     built = engine_of(model, precision, CURRENT, device, found)
     engine = runtime.deserialize_cuda_engine(built.engine)
     if engine is None and not built.because:
@@ -192,8 +193,8 @@ def _loaded(model: ModelFile, precision: str, device: str, found: Library) -> tu
         engine = runtime.deserialize_cuda_engine(engine_of(model, precision, CURRENT, device, found).engine)
     if engine is None:
         raise EngineError(
-            f"{found.name} {found.version} cannot run {model.manifest.name} on {device}: the engine that it compiled "
-            "does not fit this GPU or its driver"
+            f"{found.name} {found.version} cannot run {model.manifest.name} on {device}: "
+            f"{log.last or 'the engine that it compiled does not fit this GPU or its driver'}"
         )
     names = {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}
     if missing := {spec.name for spec in (*model.manifest.inputs, *model.manifest.outputs)} - names:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Backend:
     """One row of BACKENDS: where its engine class is, which precisions it may run, and how to get it. driver: library
-    of the GPU's driver, without which `auto` does not think of it; "" where it can do without. by_name: `auto` never
-    thinks of it, since loading it alone takes seconds."""
+    of the GPU's driver, without which `auto` does not think of it; "" where it can do without. by_name: loading it
+    takes seconds, so that `auto` thinks of it only where there is a GPU that nothing else runs on."""
 
     module: str
     engine: str

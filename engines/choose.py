@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -104,6 +104,9 @@ def choose(
     if threads < 0:
         raise EngineError(f"an engine needs at least 1 thread, or 0 to have them measured, got {threads}")
     trials = [_try(backend, level, model, threads or 1, sample, judge or sample) for backend, level in wanted]
+    if name == "auto" and _a_gpu_is_left(trials):
+        more = [pair for pair in _levels(BACKENDS, precision) if BACKENDS[pair[0]].by_name]
+        trials += [_try(backend, level, model, threads or 1, sample, judge or sample) for backend, level in more]
     reference = next((trial.outputs for trial in trials if trial.row.precision == "fp32" and trial.outputs), None)
     judged = [trial if precision else _judge(trial, reference) for trial in trials]
     if not threads:
@@ -145,13 +148,24 @@ def _wanted(name: str, precision: str | None, model: ModelFile) -> list[tuple[st
         raise EngineError(f"this version has no {name!r} engine; it has {known}, and auto, which takes the fastest")
     fitting = [each for each, row in BACKENDS.items() if has_driver(row) and not row.by_name]
     names = fitting if name == "auto" else [name]
-    wanted = [(each, level) for each in names for level in BACKENDS[each].precisions if precision in (None, "", level)]
+    wanted = _levels(names, precision)
     if not wanted:
         levels = sorted({level for each in names for level in BACKENDS[each].precisions})
         raise EngineError(f"engine {name} has no precision {precision!r}; it has {', '.join(levels)}")
     if not precision and not _int8_is_near(model):
         wanted = [pair for pair in wanted if pair[1] != "int8"]
     return sorted(wanted, key=lambda pair: pair[1] != "fp32")
+
+
+def _levels(names: Iterable[str], precision: str | None) -> list[tuple[str, str]]:
+    """What these backends may run in that precision, or in any."""
+    return [(each, level) for each in names for level in BACKENDS[each].precisions if precision in (None, "", level)]
+
+
+def _a_gpu_is_left(trials: Sequence[_Trial]) -> bool:
+    """Whether this machine has a GPU on which nothing ran, such as one that TensorRT does not know."""
+    ran = any(trial.engine is not None and trial.engine.device == "gpu" for trial in trials)
+    return not ran and any(row.driver and has_driver(row) for row in BACKENDS.values())
 
 
 def _int8_is_near(model: ModelFile) -> bool:

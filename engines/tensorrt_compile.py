@@ -112,7 +112,7 @@ def compiled(
     trt = found.module
     if target not in targets(found):
         raise EngineError(f"{found.name} {found.version} compiles for {', '.join(targets(found))}, not {target!r}")
-    log = _Log(trt)
+    log = Log(trt)
     builder = trt.Builder(log.logger)
     definition = builder.create_network(0)
     parser = trt.OnnxParser(definition, log.logger)
@@ -141,8 +141,9 @@ def compiled(
     return Compiled(bytes(engine), b"" if measured is None else bytes(measured.serialize()))
 
 
-class _Log:
-    """TensorRT's messages, of which the last error is kept: the library returns None and says why only here."""
+class Log:
+    """TensorRT's messages, of which the last error is kept: the library returns None and says why only here. logger: to
+    be given to it."""
 
     def __init__(self, trt: Any) -> None:
         self.last = ""

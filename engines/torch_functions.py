@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -77,6 +78,23 @@ def conv(node: Node, arguments: Arguments) -> Tensor:
     )  # fmt: skip
 
 
+def conv_relu(node: Node, arguments: Arguments) -> Tensor:
+    """As `conv`, plus argument 3 if there is one, and no number below 0. cuDNN does all of it at once where it can."""
+    x, weight, bias = given(arguments, 0), given(arguments, 1), given(arguments, 2)
+    added = optional(arguments, 3)
+    # Its kernels for half precision take channels by eights.
+    at_once = x.is_cuda and weight.ndim == 4 and not (weight.shape[0] % 8 or weight.shape[1] % 8)
+    if not at_once or node.integer("group", 1) != 1:
+        found = conv(node, arguments[:3])
+        return torch.relu_(found if added is None else found.add_(added))
+    window = (
+        node.integers("strides", (1, 1)), symmetric_pads(node, 2), node.integers("dilations", (1, 1)), 1,
+    )  # fmt: skip
+    if added is None:
+        return torch.cudnn_convolution_relu(x, weight, bias, *window)
+    return torch.cudnn_convolution_add_relu(x, weight, added, 1.0, bias, *window)
+
+
 def conv_transpose(node: Node, arguments: Arguments) -> Tensor:
     """x [N, C, h, w], weights [C, O / group, ...], bias [O] -> [N, O, H, W]."""
     x, weight, bias = given(arguments, 0), given(arguments, 1), optional(arguments, 2)
@@ -134,6 +152,24 @@ def einsum(node: Node, arguments: Arguments) -> Tensor:
     return torch.einsum(node.text("equation", ""), *(given(arguments, i) for i in range(len(arguments))))
 
 
+def linear(node: Node, arguments: Arguments) -> Tensor:
+    """x [..., I] by weights [I, O], plus a bias [O]."""
+    x, weight, bias = (given(arguments, i) for i in range(3))
+    return functional.linear(x, weight.t(), bias)
+
+
+def gelu(node: Node, arguments: Arguments) -> Tensor:
+    return functional.gelu(given(arguments, 0))
+
+
+def layer_norm(node: Node, arguments: Arguments) -> Tensor:
+    """Over the axes from `axis` on; the deviation is worked out in float32 whatever comes."""
+    must_be(node, stash_type=FLOAT32)
+    x, scale, shift = given(arguments, 0), given(arguments, 1), optional(arguments, 2)
+    axis = node.integer("axis", -1) % x.ndim
+    return functional.layer_norm(x, x.shape[axis:], scale, shift, node.number("epsilon", 1e-5))
+
+
 def divide(node: Node, arguments: Arguments) -> Tensor:
     """Whole numbers are divided to whole numbers, towards zero."""
     a, b = given(arguments, 0), given(arguments, 1)
@@ -184,6 +220,12 @@ def reshape(node: Node, arguments: Arguments) -> Tensor:
     if not node.integer("allowzero", 0):
         sizes = [x.shape[axis] if size == 0 else size for axis, size in enumerate(sizes)]
     return x.reshape(sizes)
+
+
+def expand(node: Node, arguments: Arguments) -> Tensor:
+    """Both ways: an axis of 1 becomes as long as the other's."""
+    x, sizes = given(arguments, 0), whole(arguments, 1)
+    return x.expand(np.broadcast_shapes(x.shape, tuple(sizes)))
 
 
 def squeeze(node: Node, arguments: Arguments) -> Tensor:

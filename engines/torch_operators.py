@@ -11,6 +11,7 @@ import torch
 from engines import torch_functions as functions
 from engines.base import EngineError
 from engines.onnx_graph import Node
+from engines.torch_fused import CONV, GELU, LINEAR
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,10 @@ OPERATORS: Final[Mapping[str, Operator]] = {
     "ConvTranspose": Operator(functions.conv_transpose, _WINDOW | {"group"}, precision="low"),
     "Div": Operator(functions.divide, precision="full"),
     "Einsum": Operator(functions.einsum, frozenset({"equation"}), precision="low"),
+    "Erf": Operator(functions.plain(torch.erf, 1), precision="full"),
+    "Expand": Operator(functions.expand, host=(1,)),
     "GreaterOrEqual": Operator(functions.plain(torch.ge, 2)),
+    "LayerNormalization": Operator(functions.layer_norm, frozenset({"axis", "epsilon", "stash_type"}), precision="low"),
     "LeakyRelu": Operator(functions.leaky_relu, frozenset({"alpha"})),
     "LessOrEqual": Operator(functions.plain(torch.le, 2)),
     "Log": Operator(functions.plain(torch.log, 1), precision="full"),
@@ -76,8 +80,11 @@ OPERATORS: Final[Mapping[str, Operator]] = {
     "Transpose": Operator(functions.transpose, frozenset({"perm"})),
     "Unsqueeze": Operator(functions.unsqueeze, host=(1,)),
     "Where": Operator(functions.plain(torch.where, 3)),
+    CONV: Operator(functions.conv_relu, _WINDOW | {"group"}, precision="low"),
+    GELU: Operator(functions.gelu, precision="low"),
+    LINEAR: Operator(functions.linear, precision="low"),
 }  # fmt: skip
-"""Those of the networks under models/."""
+"""Those of the networks under models/, of agcm-base, and of engines.torch_fused."""
 
 
 def operator_of(node: Node, opset: int) -> Operator:

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from engines.base import EngineError
 from engines.onnx_graph import Graph, Node
+from engines.torch_fused import fused
 from engines.torch_operators import Operator, operator_of
 
 Named = dict[str, Tensor]
+
+_ELEMENTWISE: Final = ("Add", "Mul", "Sub")
+"""Of which a single number takes the precision of the other argument, where it has no axes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +49,9 @@ class Program:
     def __init__(self, graph: Graph, device: torch.device, low: torch.dtype = torch.float32) -> None:
         """low: of the operators that cost most; inputs and outputs are float32. Raises EngineError at an operator that
         is not known."""
-        self._graph, self._device, self._low = graph, device, low
-        self._operators = [operator_of(node, graph.opset) for node in graph.nodes]
+        self._graph = graph if low == torch.float32 else fused(graph)
+        self._device, self._low = device, low
+        self._operators = [operator_of(node, graph.opset) for node in self._graph.nodes]
         self._constants = {name: torch.from_numpy(array) for name, array in graph.constants.items()}
         self._placed: dict[tuple[str, torch.dtype], Tensor] = {}
 
@@ -97,7 +103,8 @@ class Program:
                 found.append(known[name])
             else:
                 low = operator.precision == "low" and known[name].is_floating_point()
-                found.append(self._on_device(name, known[name], self._low if low else known[name].dtype))
+                value = self._on_device(name, known[name], self._low if low else known[name].dtype)
+                found.append(value.reshape(()) if node.op in _ELEMENTWISE and value.shape == (1,) else value)
         return found
 
     def _on_device(self, name: str, value: Tensor, dtype: torch.dtype) -> Tensor:

@@ -282,15 +282,19 @@ class FakeContext:
 def tensorrt_of(gpu: FakeGpu) -> Any:
     """What `tensorrt` has of running engines; a serialised engine is the network itself, behind one word."""
 
+    class Logger:
+        Severity = SimpleNamespace(ERROR=1, INTERNAL_ERROR=0)
+
+        def log(self, severity: int, text: str) -> None: ...
+
     class Runtime:
-        def __init__(self, logger: object) -> None: ...
+        def __init__(self, logger: Logger) -> None:
+            self.logger = logger
 
         def deserialize_cuda_engine(self, content: bytes) -> FakeEngine | None:
-            return FakeEngine(gpu, content[6:]) if content.startswith(b"ENGINE") and not gpu.foreign else None
+            if content.startswith(b"ENGINE") and not gpu.foreign:
+                return FakeEngine(gpu, content[6:])
+            self.logger.log(1, "The engine cannot run on this GPU,\n which has compute capability 9.0.")
+            return None
 
-    class Logger:
-        ERROR = 1
-
-        def __init__(self, severity: int) -> None: ...
-
-    return SimpleNamespace(__version__="0.0", Runtime=Runtime, Logger=Logger)
+    return SimpleNamespace(__version__="0.0", Runtime=Runtime, ILogger=Logger)

@@ -165,9 +165,15 @@ def test_an_engine_that_fits_no_longer_is_compiled_again_once(
 ) -> None:
     """Its bytes are as they were kept, and the library does not take them."""
     monkeypatch.setattr(build, "compiled", lambda network, *_: Compiled(b"FOREIGN" + network, b""))
-    with pytest.raises(EngineError, match="does not fit this GPU or its driver"):
+    with pytest.raises(
+        EngineError,
+        match=r"cannot run tiny on .*: The engine cannot run on this GPU, which has compute capability 9\.0\.$",
+    ):
         TensorRtEngine(tiny)
-    with pytest.raises(EngineError, match="does not fit this GPU or its driver"):
+    with pytest.raises(
+        EngineError,
+        match=r"cannot run tiny on .*: The engine cannot run on this GPU, which has compute capability 9\.0\.$",
+    ):
         TensorRtEngine(tiny)
     monkeypatch.setattr(build, "compiled", lambda network, *_: Compiled(b"ENGINE" + network, b""))
     TensorRtEngine(tiny).close()
@@ -199,6 +205,19 @@ def test_auto_takes_the_gpu_where_there_is_one_and_the_cpu_when_it_is_lost(gpu: 
     chosen.engine.close()
     with pytest.raises(EngineError, match="the GPU cannot be used: init failed"):
         load("tensorrt", tiny, "fp32", 1, crops(1))
+
+
+def test_a_gpu_that_tensorrt_does_not_know_is_left_to_torch(gpu: FakeGpu, tiny: ModelFile) -> None:
+    """Loading torch takes seconds, so that it is not asked where TensorRT runs."""
+    pytest.importorskip("torch")
+    chosen = choose("auto", tiny, "fp32", 1, crops(1))
+    assert "torch" not in chosen.choice.summary()
+    chosen.engine.close()
+    gpu.foreign = True
+    chosen = choose("auto", tiny, "fp32", 1, crops(1))
+    assert "torch/fp32" in {row.name for row in (chosen.choice.taken, *chosen.choice.others)}
+    assert "which has compute capability 9.0" in chosen.choice.summary()
+    chosen.engine.close()
 
 
 def test_without_a_driver_auto_does_not_speak_of_a_gpu(tiny: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
