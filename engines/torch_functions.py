@@ -7,6 +7,7 @@ is refused, never passed over.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -80,19 +81,42 @@ def conv(node: Node, arguments: Arguments) -> Tensor:
 
 def conv_relu(node: Node, arguments: Arguments) -> Tensor:
     """As `conv`, plus argument 3 if there is one, and no number below 0. cuDNN does all of it at once where it can."""
-    x, weight, bias = given(arguments, 0), given(arguments, 1), given(arguments, 2)
-    added = optional(arguments, 3)
-    # Its kernels for half precision take channels by eights.
-    at_once = x.is_cuda and weight.ndim == 4 and not (weight.shape[0] % 8 or weight.shape[1] % 8)
-    if not at_once or node.integer("group", 1) != 1:
-        found = conv(node, arguments[:3])
-        return torch.relu_(found if added is None else found.add_(added))
-    window = (
-        node.integers("strides", (1, 1)), symmetric_pads(node, 2), node.integers("dilations", (1, 1)), 1,
-    )  # fmt: skip
+    x, weight, bias, added = *(given(arguments, i) for i in range(3)), optional(arguments, 3)
+    if x.is_cuda and weight.ndim == 4 and node.integer("group", 1) == 1:
+        window = (node.integers("strides", (1, 1)), symmetric_pads(node, 2), node.integers("dilations", (1, 1)))
+        if _is_known_to_cudnn(tuple(x.shape), tuple(weight.shape), x.dtype, window, added is not None):
+            return _at_once(x, weight, bias, added, window)
+    found = conv(node, arguments[:3])
+    return torch.relu_(found if added is None else found.add_(added))
+
+
+Window = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Strides, pads and dilations of a convolution."""
+
+
+def _at_once(x: Tensor, weight: Tensor, bias: Tensor, added: Tensor | None, window: Window) -> Tensor:
+    """Raises RuntimeError if cuDNN has no kernel for it."""
     if added is None:
-        return torch.cudnn_convolution_relu(x, weight, bias, *window)
-    return torch.cudnn_convolution_add_relu(x, weight, added, 1.0, bias, *window)
+        return torch.cudnn_convolution_relu(x, weight, bias, *window, 1)
+    return torch.cudnn_convolution_add_relu(x, weight, added, 1.0, bias, *window, 1)
+
+
+@cache
+def _is_known_to_cudnn(
+    x: tuple[int, ...], weight: tuple[int, ...], dtype: torch.dtype, window: Window, adds: bool
+) -> bool:
+    """Whether there is a kernel for these shapes; tried once, since nothing may fail while a graph is recorded."""
+    try:
+        zeros = [torch.zeros(shape, device="cuda", dtype=dtype).to(memory_format=torch.channels_last)
+                 for shape in (x, weight)]  # fmt: skip
+        bias = torch.zeros(weight[0], device="cuda", dtype=dtype)
+        plain = functional.conv2d(*zeros, bias, *window)
+        _at_once(*zeros, bias, plain if adds else None, window)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        return False
+    return True
 
 
 def conv_transpose(node: Node, arguments: Arguments) -> Tensor:
