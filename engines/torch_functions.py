@@ -107,11 +107,11 @@ def _is_known_to_cudnn(
 ) -> bool:
     """Whether there is a kernel for these shapes; tried once, since nothing may fail while a graph is recorded."""
     try:
-        zeros = [torch.zeros(shape, device="cuda", dtype=dtype).to(memory_format=torch.channels_last)
-                 for shape in (x, weight)]  # fmt: skip
+        picture, kernel = (torch.zeros(shape, device="cuda", dtype=dtype).to(memory_format=torch.channels_last)
+                           for shape in (x, weight))  # fmt: skip
         bias = torch.zeros(weight[0], device="cuda", dtype=dtype)
-        plain = functional.conv2d(*zeros, bias, *window)
-        _at_once(*zeros, bias, plain if adds else None, window)
+        added = functional.conv2d(picture, kernel, bias, *window) if adds else None
+        _at_once(picture, kernel, bias, added, window)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError:
