@@ -36,6 +36,7 @@ from benchmarks.engine_memory import Memory, memory_of
 from benchmarks.faces import face_crops
 from benchmarks.report import PLAIN_WIDTH, leave, markdown, prepare, progress_bars, show, write_json
 from benchmarks.roofline import ITEM_BYTES, Reached, ceilings_of, reached
+from engines.backends import BACKENDS
 from engines.base import Array, Device, EngineError
 from engines.concept import ConceptReadout
 from engines.preprocess import to_tensor
@@ -127,7 +128,8 @@ def measure(
         opened = open_engines(file, THREADS, faces[:1])
         for row, engine in bars.track(opened, total=engine_count(THREADS), description="1 load, compare"):
             if engine is None:
-                missing += [msgspec.structs.replace(row, batch=batch) for batch in BATCHES["cpu"]]
+                if device in ("all", "gpu" if BACKENDS[row.backend].driver else "cpu"):
+                    missing += [msgspec.structs.replace(row, batch=batch) for batch in BATCHES["cpu"]]
                 continue
             stack.callback(engine.close)
             if device not in ("all", engine.device):

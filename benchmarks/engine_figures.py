@@ -114,6 +114,8 @@ def open_engines(model: ModelFile, threads: Sequence[int], face: Array) -> Itera
                     engine = load(backend, model, precision, count, {"crop": face})
                 except EngineError as error:
                     yield msgspec.structs.replace(row, missing=str(error)), None
+                    if described.driver:
+                        break
                     continue
                 yield msgspec.structs.replace(row, device=engine.device), engine
                 if engine.device == "gpu":

@@ -13,6 +13,7 @@ matplotlib.use("Agg")  # no window, whatever the machine has
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from benchmarks.figures import STAGES, Sample
 from benchmarks.live_figures import Curve
@@ -41,6 +42,7 @@ def engine(path: Path, title: str, medians_ms: Mapping[str, Mapping[int, float]]
         axes[0].plot(list(by_batch), list(by_batch.values()), marker="o", label=name)
     axes[0].set(xscale="log", yscale="log", xlabel="faces in a call", ylabel="median time of a call, ms")
     axes[0].yaxis.set_major_formatter("{x:g}")
+    axes[0].yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes[0].yaxis.set_minor_formatter("{x:g}")
     batches = sorted({batch for by_batch in medians_ms.values() for batch in by_batch})
     axes[0].set_xticks(batches, labels=[str(batch) for batch in batches])

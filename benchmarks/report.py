@@ -55,9 +55,10 @@ def _markdown(table: Table) -> str:
 def machine_note(machine: Machine) -> list[str]:
     """What was measured with, and a warning if that was busy."""
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    place = ", ".join(filter(None, (machine.cpu, f"{machine.cores} cores", machine.gpu)))
     lines = [
-        f"{machine.cpu}, {machine.cores} cores, load average before the start {machine.load_before:.2f}; "
-        f"{machine.system}, Python {machine.python}, {versions}; commit {machine.commit}; {machine.date}.",
+        f"{place}, load average before the start {machine.load_before:.2f}; {machine.system}, "
+        f"Python {machine.python}, {versions}; commit {machine.commit}; {machine.date}.",
     ]
     return [*lines, *([f"Warning: {machine.busy}."] if machine.busy else [])]
 

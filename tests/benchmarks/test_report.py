@@ -34,6 +34,8 @@ def test_a_busy_machine_is_announced() -> None:
     quiet = msgspec.structs.replace(look(), cores=2, load_before=0.9)
     busy = msgspec.structs.replace(quiet, load_before=1.1)
     assert quiet.busy == "" and len(machine_note(quiet)) == 1
+    (note,) = machine_note(msgspec.structs.replace(quiet, gpu="NVIDIA H200"))
+    assert " 2 cores, NVIDIA H200, load average" in note
     assert "load average 1.1 on 2 cores" in busy.busy and len(machine_note(busy)) == 2
 
 
