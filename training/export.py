@@ -179,13 +179,31 @@ def export(experiment: Experiment, weights: Path, out: Path, cuts: tuple[float, 
         difference = parity(model, ModelFile(path, manifest), crops)
         if not difference <= TOLERANCE:
             raise ExportError(f"ONNX Runtime and torch differ by {difference:.2e} (limit {TOLERANCE:.0e}); not written")
-        description = path.with_name("manifest.json")
-        described = msgspec.json.encode(kept(manifest, out))
-        description.write_bytes(msgspec.json.format(described, indent=1))
-        out.mkdir(exist_ok=True)
-        for written in (path, description):
-            written.replace(out / written.name)
+        _put(path, kept(manifest, out), out)
     return difference
+
+
+def untrained(experiment: Experiment, out: Path) -> None:
+    """Write `out` with the weights that a network is born with: its time is that of a trained one, its answers mean
+    nothing, and it needs no data. Raises ExportError if `out` cannot be written."""
+    torch.manual_seed(experiment.seed)
+    model, columns = build(experiment).eval(), 1 + len(EXPRESSIONS)
+    nothing = Reference(np.zeros((len(CONCEPTS), columns)), np.zeros(columns))
+    with _beside(out) as folder:
+        path = folder / "model.onnx"
+        to_onnx(model, path, experiment.crop_px)
+        unknown = [(float("nan"), "")] * len(CONCEPTS)
+        manifest = manifest_for(path, out.name, model, nothing, unknown, thresholds("0.25,0.75"), experiment.crop_px)
+        _put(path, manifest, out)
+
+
+def _put(path: Path, manifest: Manifest, out: Path) -> None:
+    """Move a network and its description to where they belong, once both are whole."""
+    description = path.with_name("manifest.json")
+    description.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    out.mkdir(exist_ok=True)
+    for each in (path, description):
+        each.replace(out / each.name)
 
 
 @contextmanager
@@ -222,13 +240,28 @@ def thresholds(text: str) -> tuple[float, float]:
     return low, high
 
 
+def written(
+    settings: Experiment, weights: Path | None, folder: Path, cuts: str, without_training: bool
+) -> float | None:
+    """What `export` says, None of a network that is untrained. Raises ExportError."""
+    if without_training == (weights is not None):
+        raise ExportError("give either --weights, or --untrained for a network whose answers mean nothing")
+    if weights is not None:
+        return export(settings, weights, folder, thresholds(cuts))
+    untrained(settings, folder)
+    return None
+
+
 def main(
     experiment: Annotated[Path, typer.Argument(help="the experiment that the weights belong to")],
-    weights: Annotated[Path, typer.Option(help="averaged weights of the run, weights.pt")],
+    weights: Annotated[Path | None, typer.Option(help="averaged weights of the run, weights.pt")] = None,
     out: Annotated[
         Path | None, typer.Option(help="model folder to write; default: models/NAME-OF-THE-EXPERIMENT")
     ] = None,
     cuts: Annotated[str, typer.Option(help="two score thresholds between the engagement classes")] = "0.25,0.75",
+    without_training: Annotated[
+        bool, typer.Option("--untrained", help="a network for its time alone, in place of --weights; needs no data")
+    ] = False,
 ) -> None:
     """Trained weights as a network that runs without torch, with the manifest that says what its numbers mean.
 
@@ -237,12 +270,15 @@ def main(
     try:
         settings = load_experiment(experiment)
         folder = MODELS_DIR / settings.name if out is None else out
-        difference = export(settings, weights, folder, thresholds(cuts))
+        difference = written(settings, weights, folder, cuts, without_training)
     except (ExportError, ExperimentError, DataError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     size = (folder / "model.onnx").stat().st_size
-    print(f"wrote {folder} ({size / 1e6:.1f} MB); ONNX Runtime against torch: largest difference {difference:.1e}")
+    checked = "untrained: its answers mean nothing"
+    if difference is not None:
+        checked = f"ONNX Runtime against torch: largest difference {difference:.1e}"
+    print(f"wrote {folder} ({size / 1e6:.1f} MB); {checked}")
 
 
 if __name__ == "__main__":

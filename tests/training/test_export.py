@@ -231,3 +231,20 @@ def test_a_users_mistake_is_one_line_and_writes_nothing(exported: Exported, face
     save(tmp_path / "train.npz", join([learnable(31)]))
     (tmp_path / "valid.npz").unlink()
     assert "prepared crops not found" in told(path, exported.weights, out)
+
+
+def test_an_untrained_network_needs_no_data_and_takes_as_long(
+    face: FaceModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = write_experiment(tmp_path, face), tmp_path / "models" / "born"
+    for name in ("train.npz", "valid.npz"):
+        (tmp_path / name).unlink()
+    exporter.main(path, None, out, without_training=True)
+    assert "untrained: its answers mean nothing" in capsys.readouterr().out
+    model = load_model_file(out.name, out.parent)
+    assert model.manifest.heads is not None and not np.any(model.manifest.heads.base)
+    answers = OnnxRuntimeEngine(model).infer({"crop": np.zeros((2, 1, 112, 112), np.float32)})
+    assert answers["heads"].shape == (2, 1 + len(EXPRESSIONS))
+    with contextlib.redirect_stderr(io.StringIO()) as said, pytest.raises(typer.Exit):
+        exporter.main(path, None, out)
+    assert "give either --weights, or --untrained" in said.getvalue()
