@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import cv2
 import numpy as np
@@ -30,6 +32,8 @@ from pipeline.sources import may_hear
 
 DETECTOR = "centerface"
 FACES = MODELS_DIR / "faces.png"  # square crops in a row; made by benchmarks.faces
+_SHAPES: Final = (3 / 4, 9 / 16)  # of the pictures of cameras
+_MOST_MET: Final = 8  # faces at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +72,15 @@ def load(cfg: LiveConfig) -> Networks:
         if cfg.readout.voice_prior and (model.manifest.hearing is None or model.manifest.hearing.prior is None):
             raise WorkerError(f"readout.voice_prior: model {engine.model!r} has no prior weights of a voice", 2)
         # It works beside the analysis and has time (engines.ahead): on one thread, which gives way.
-        detector = choose(engine.backend, load_model_file(DETECTOR), "fp32", 1, {"luma": _sight(cfg)})
+        usual, *others = (_sight(cfg, shape) for shape in _SHAPES)
+        detector = choose(engine.backend, load_model_file(DETECTOR), "fp32", 1, {"luma": usual})
         faces = _faces(crop)
         hears = load_voice_file(model) if may_hear(cfg.capture) else None
         concepts = choose(engine.backend, model, engine.precision, engine.threads, {"crop": faces[:1]}, {"crop": faces})
         voice = None if hears is None else choose(engine.backend, hears, "fp32", 1, _hush(hears))
+        _met(detector.engine, [{"luma": other} for other in others])
+        several = range(2, min(cfg.face.max_faces, _MOST_MET, len(faces)) + 1)
+        _met(concepts.engine, [{"crop": faces[:count]} for count in several])
     except (ManifestError, EngineError) as error:
         raise WorkerError(str(error), 2) from error
     frames, because = _frames(concepts.engine, model)
@@ -98,6 +106,13 @@ def _frames(engine: Engine, model: ModelFile) -> tuple[FrameEngine | None, tuple
         return None, (f"frames: crops are cut on the CPU ({error})",)
 
 
+def _met(engine: Engine, inputs: Sequence[dict[str, Array]]) -> None:
+    """Engines compile or record when they first meet a shape, which takes as long as several frames: now, and not when
+    a second person comes."""
+    for each in inputs:
+        engine.infer(each)
+
+
 def _hush(voice: ModelFile) -> dict[str, Array]:
     """Sound of a chunk, to time the voice network on."""
     shapes = {
@@ -113,10 +128,10 @@ def _texture(rows: int, columns: int) -> Luma:
     return np.asarray(cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 
 
-def _sight(cfg: LiveConfig) -> Array:
-    """What the detector sees of a 4:3 picture: float32 [1, 1, H, W]."""
+def _sight(cfg: LiveConfig, shape: float) -> Array:
+    """What the detector sees of a picture whose height is `shape` of its width: float32 [1, 1, H, W]."""
     side = max(32, round(cfg.face.longest_px / 32) * 32)
-    return _texture(max(32, round(side * 0.75 / 32) * 32), side)[None, None].astype(np.float32)
+    return _texture(max(32, round(side * shape / 32) * 32), side)[None, None].astype(np.float32)
 
 
 def _faces(crop: CropSpec) -> Array:

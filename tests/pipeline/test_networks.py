@@ -1,16 +1,19 @@
 """The networks of a session."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from engines.backend_onnxruntime import OnnxRuntimeEngine
+from engines.base import Array, Tensors
 from engines.choose import disagreement
 from engines.preprocess import to_tensor
 from engines.spec import MODELS_DIR
 from pipeline.bus import WorkerError
-from pipeline.config import EngineConfig, LiveConfig
+from pipeline.config import EngineConfig, FaceConfig, LiveConfig
 from pipeline.networks import FACES, load
 
 MODEL = "agcm-live"
@@ -58,6 +61,26 @@ def test_auto_says_what_it_took_and_both_networks_run() -> None:
     out = networks.model.infer({"crop": np.zeros((2, 1, size_px, size_px), np.float32)})
     assert out["activation"].shape == (2, len(networks.concepts))
     networks.close()
+
+
+@needs_model
+@pytest.mark.parametrize(("most", "met"), [(1, []), (3, [2, 3]), (40, [2, 3, 4, 5, 6, 7, 8])])
+def test_shapes_that_will_come_are_met_before_the_session_begins(
+    most: int, met: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    class Recorded(OnnxRuntimeEngine):
+        def infer(self, inputs: Mapping[str, Array]) -> Tensors:
+            seen.append(next(iter(inputs.values())).shape)
+            return super().infer(inputs)
+
+    monkeypatch.setattr("engines.backend_onnxruntime.OnnxRuntimeEngine", Recorded)
+    engine = EngineConfig(model=MODEL, backend="onnxruntime", precision="fp32")
+    load(LiveConfig(engine=engine, face=FaceConfig(max_faces=most))).close()
+    crops = [shape for shape in seen if shape[2:] == (112, 112)]
+    assert list(dict.fromkeys(shape[0] for shape in crops)) == [1, *met]
+    assert {shape for shape in seen if shape not in crops} == {(1, 1, 256, 320), (1, 1, 192, 320)}
 
 
 @needs_model
