@@ -9,6 +9,7 @@ from typing import Final, Literal
 import torch
 
 from engines import torch_functions as functions
+from engines import torch_joined as joined
 from engines.base import EngineError
 from engines.onnx_graph import Node
 from engines.torch_fused import CONV, GELU, LINEAR
@@ -80,9 +81,9 @@ OPERATORS: Final[Mapping[str, Operator]] = {
     "Transpose": Operator(functions.transpose, frozenset({"perm"})),
     "Unsqueeze": Operator(functions.unsqueeze, host=(1,)),
     "Where": Operator(functions.plain(torch.where, 3)),
-    CONV: Operator(functions.conv_relu, _WINDOW | {"group"}, precision="low"),
-    GELU: Operator(functions.gelu, precision="low"),
-    LINEAR: Operator(functions.linear, precision="low"),
+    CONV: Operator(joined.conv_relu, _WINDOW | {"group"}, precision="low"),
+    GELU: Operator(joined.gelu, precision="low"),
+    LINEAR: Operator(joined.linear, precision="low"),
 }  # fmt: skip
 """Those of the networks under models/, of agcm-base, and of engines.torch_fused."""
 
