@@ -241,15 +241,19 @@ def thresholds(text: str) -> tuple[float, float]:
 
 
 def written(
-    settings: Experiment, weights: Path | None, folder: Path, cuts: str, without_training: bool
-) -> float | None:
-    """What `export` says, None of a network that is untrained. Raises ExportError."""
+    settings: Experiment, weights: Path | None, out: Path | None, cuts: str, without_training: bool
+) -> tuple[Path, float | None]:
+    """Where the model is, and what `export` says, None of a network that is untrained; that needs a place of its own,
+    or it would stand where the trained one is. Raises ExportError."""
     if without_training == (weights is not None):
         raise ExportError("give either --weights, or --untrained for a network whose answers mean nothing")
     if weights is not None:
-        return export(settings, weights, folder, thresholds(cuts))
-    untrained(settings, folder)
-    return None
+        folder = MODELS_DIR / settings.name if out is None else out
+        return folder, export(settings, weights, folder, thresholds(cuts))
+    if out is None:
+        raise ExportError("--untrained needs --out: it is not written over a model that ships")
+    untrained(settings, out)
+    return out, None
 
 
 def main(
@@ -269,8 +273,7 @@ def main(
     """
     try:
         settings = load_experiment(experiment)
-        folder = MODELS_DIR / settings.name if out is None else out
-        difference = written(settings, weights, folder, cuts, without_training)
+        folder, difference = written(settings, weights, out, cuts, without_training)
     except (ExportError, ExperimentError, DataError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error

@@ -245,6 +245,7 @@ def test_an_untrained_network_needs_no_data_and_takes_as_long(
     assert model.manifest.heads is not None and not np.any(model.manifest.heads.base)
     answers = OnnxRuntimeEngine(model).infer({"crop": np.zeros((2, 1, 112, 112), np.float32)})
     assert answers["heads"].shape == (2, 1 + len(EXPRESSIONS))
-    with contextlib.redirect_stderr(io.StringIO()) as said, pytest.raises(typer.Exit):
-        exporter.main(path, None, out)
-    assert "give either --weights, or --untrained" in said.getvalue()
+    for place, flag, says in ((out, False, "give either --weights, or --untrained"), (None, True, "needs --out")):
+        with contextlib.redirect_stderr(io.StringIO()) as said, pytest.raises(typer.Exit):
+            exporter.main(path, None, place, without_training=flag)
+        assert says in said.getvalue()
