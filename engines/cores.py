@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
+import struct
 import sys
 import threading
 from pathlib import Path
@@ -11,6 +14,8 @@ from engines.base import EngineError
 
 MOST_THREADS = 4  # of one network; more rarely help it, and others want the cores too
 _LAST = 10  # as `nice` counts
+_SHORT_NS = 100_000  # the least that Linux takes
+_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}  # no library has this system call
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
@@ -51,3 +56,22 @@ def give_way() -> None:
     process priorities of their own; elsewhere this changes nothing."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LAST)
+        _take_turns(0)
+
+
+def come_promptly() -> None:
+    """Have the thread that calls this, and all that it starts from now on, wait less for the processor when others want
+    it too: it asks for short turns, and of those that have had no more than their share Linux lets in first whose
+    turn would end first. The shares stay. Linux 6.12 or later; elsewhere this changes nothing."""
+    _take_turns(_SHORT_NS)
+
+
+def _take_turns(slice_ns: int) -> None:
+    """How long the turns of the calling thread are to be; 0: the system's own length."""
+    call = _SCHED_SETATTR.get(platform.machine())
+    if sys.platform != "linux" or call is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
+        return
+    nice = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    # struct sched_attr of sched_setattr(2): size, policy, flags, nice, priority, runtime, deadline, period.
+    wish = struct.pack("=IIQiIQQQ", 48, os.SCHED_OTHER, 0, nice, 0, slice_ns, 0, 0)
+    ctypes.CDLL(None).syscall(call, 0, wish, 0)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.base import Engine, EngineError, is_finite
-from engines.preprocess import Luma, Points
+from engines.preprocess import Luma, Points, Smaller
 
 _STRIDE = 4
 _MULTIPLE = 32
@@ -42,18 +42,16 @@ class Sight:
     """A picture as the network sees it, in memory that the next picture uses again."""
 
     def __init__(self) -> None:
-        self._small: Luma = np.empty((0, 0), np.uint8)
+        self._smaller = Smaller()
         self._tensor = np.empty((1, 1, 0, 0), np.float32)
 
     def of(self, luma: Luma, longest_px: int) -> npt.NDArray[np.float32]:
         """`luma` [H, W] scaled so that its longest side is about `longest_px`: [1, 1, h, w], until the next is asked
         for."""
         rows, columns = seen_px(luma, longest_px)
-        way = cv2.INTER_AREA if columns < luma.shape[1] else cv2.INTER_LINEAR
-        self._small = np.asarray(cv2.resize(luma, (columns, rows), self._small, interpolation=way), np.uint8)
         if self._tensor.shape[2:] != (rows, columns):
             self._tensor = np.empty((1, 1, rows, columns), np.float32)
-        self._tensor[0, 0] = self._small
+        self._tensor[0, 0] = self._smaller.of(luma, (rows, columns))
         return self._tensor
 
 

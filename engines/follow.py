@@ -10,11 +10,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from engines.preprocess import MIDDLE, SHAPE, Affine, Luma, Points, spots
+from engines.preprocess import MIDDLE, SHAPE, Affine, Luma, Points, Smaller, spots
 from engines.track import View, eye_distance, follow, likeness, look, view
 
 Box = npt.NDArray[np.float32]
@@ -112,13 +111,16 @@ class ByFlow:
 class ByLandmarks:
     """The face is where it was, plus its drift, if what is there looks like it; `nudged` corrects that afterwards."""
 
+    def __init__(self) -> None:
+        self._smaller = Smaller()
+
     def advance(self, track: Track, luma: Luma, elapsed_s: float) -> Track:
         """See Follower."""
         holds = min(elapsed_s, _DRIFT_HOLDS_S)
         step = _pair(track.drift * holds)
         part = np.float32(1.0 - np.exp(-elapsed_s / _SETTLE_S))
         points = track.points + step + part * track.pending
-        now = glimpse(luma, points)
+        now = glimpse(luma, points, self._smaller)
         alike = 0.0 if now is None or track.glimpse is None else likeness(track.glimpse, now)
         return replace(
             track,
@@ -131,24 +133,29 @@ class ByLandmarks:
 
     def remember(self, track: Track, luma: Luma) -> Track:
         """See Follower."""
-        return track if track.glimpse is not None else replace(track, glimpse=glimpse(luma, track.points))
+        return (
+            track if track.glimpse is not None else replace(track, glimpse=glimpse(luma, track.points, self._smaller))
+        )
 
     def settled(self, track: Track, luma: Luma, affine: Affine, landmarks: Points, elapsed_s: float) -> Track:
         """See Follower."""
         return self.remember(nudged(track, affine, landmarks, elapsed_s), luma)
 
 
-def glimpse(luma: Luma, points: Points) -> Luma | None:
+def glimpse(luma: Luma, points: Points, smaller: Smaller) -> Luma | None:
     """The square around a face [24, 24], every pixel an average; None if most of it is outside the picture."""
     middle, reach = sum(spots(points)) / len(points), _REACH * eye_distance(points)
     if not math.isfinite(reach):
         return None
     x, y = middle.real, middle.imag
-    left, top, right, bottom = round(x - reach), round(y - reach), round(x + reach), round(y + reach)
-    inside = luma[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
-    if inside.size < 0.5 * (right - left) * (bottom - top) or min(inside.shape) < 2:
+    # A side that can be halved until it is nearly that small.
+    unit = 1 << max(0, int(2 * reach / _GLIMPSE_PX).bit_length() - 1)
+    side = unit * round(2 * reach / unit)
+    left, top = round(x - side / 2), round(y - side / 2)
+    inside = luma[max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)]
+    if inside.size < 0.5 * side * side or min(inside.shape) < 2:
         return None
-    return np.asarray(cv2.resize(inside, (_GLIMPSE_PX, _GLIMPSE_PX), interpolation=cv2.INTER_AREA), np.uint8)
+    return smaller.of(inside, (_GLIMPSE_PX, _GLIMPSE_PX)).copy()
 
 
 def nudged(track: Track, affine: Affine, landmarks: Points, elapsed_s: float) -> Track:

@@ -85,6 +85,33 @@ class Halves:
         return self._levels[number][: rows * columns].reshape(rows, columns)
 
 
+class Smaller:
+    """Makes pictures smaller, every pixel an average of what it covers, in memory that the next one uses again.
+
+    Halving averages blocks of four, which OpenCV does ten times faster than blocks that are no whole number of pixels.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[Luma] = []
+
+    def of(self, luma: Luma, size_px: tuple[int, int]) -> Luma:
+        """`luma` [H, W] with so many rows and columns; to be read until the next is asked for."""
+        rows, columns = size_px
+        step = 0
+        while luma.shape[0] >= 2 * rows and luma.shape[1] >= 2 * columns:
+            luma = self._resize(luma, (luma.shape[0] // 2, luma.shape[1] // 2), step, cv2.INTER_AREA)
+            step += 1
+        # A pixel now covers two at most, which is what linear interpolation takes in.
+        return luma if luma.shape == size_px else self._resize(luma, size_px, step, cv2.INTER_LINEAR)
+
+    def _resize(self, luma: Luma, size_px: tuple[int, int], step: int, way: int) -> Luma:
+        if step == len(self._steps):
+            self._steps.append(np.empty((0, 0), np.uint8))
+        out = np.asarray(cv2.resize(luma, size_px[::-1], self._steps[step], interpolation=way), np.uint8)
+        self._steps[step] = out
+        return out
+
+
 def crop(luma: Luma, affine: Affine, size_px: int, halves: Halves | None = None, out: Luma | None = None) -> Luma:
     """Warp a luma plane [H, W] to an upright face crop [size_px, size_px]; outside the picture the border repeats.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from engines.base import EngineError
 from engines.concept import ConceptReadout, read
-from engines.cores import keep_to
+from engines.cores import come_promptly, keep_to
 from engines.eyes import Eyes, OnHost
 from engines.face import Face, FaceFinder, FaceSettings
 from engines.follow import ByFlow, ByLandmarks
@@ -164,8 +164,9 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
         reporter = Reporter(link.session, "analyze", results)
         results.wait_for_subscriber("health", stop, timeout_s=1.0)
         reporter.enter("starting")
+        come_promptly()  # before the networks and the sockets have threads
         if cfg.engine.pin:
-            _pin(cfg.engine.pin)  # before the networks have threads
+            _pin(cfg.engine.pin)
         networks = load(cfg)
         stack.callback(networks.close)
         at_full_speed = cfg.capture.pace == "max"
