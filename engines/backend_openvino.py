@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
+import numpy as np
 import openvino
 
 from engines.base import Array, Device, EngineError, Tensors, check_inputs, check_names, int8_of
@@ -91,9 +92,14 @@ class OpenVinoEngine:
             self._specialise(shapes)
         request = self._first_shape if shapes == self._first_shapes else self._any_shape
         try:
-            # The inputs are read in place; the outputs are copied, because the request writes its own again.
-            results = request.infer(dict(inputs), share_inputs=True, share_outputs=False)
-            return {spec.name: results[spec.name] for spec in self.manifest.outputs}
+            # Inputs are read in place, so that they have to be held; outputs are copied, because the request writes its
+            # own again. Request.infer does the same by way of further dictionaries, and takes .1 ms for it.
+            held = {name: np.require(array, requirements=["C", "W"]) for name, array in inputs.items()}
+            for name, array in held.items():
+                request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+            request.start_async()
+            request.wait()
+            return {spec.name: request.get_tensor(spec.name).data.copy() for spec in self.manifest.outputs}
         except Exception as error:  # see above
             raise self._error("failed on", error) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Set
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -60,7 +61,7 @@ class Clocked(Protocol):
 
 def is_finite(array: Array) -> bool:
     """Whether every value is a finite number; without an array of answers, for NaN goes through min and max."""
-    return not array.size or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+    return not array.size or (math.isfinite(array.min()) and math.isfinite(array.max()))
 
 
 class Shaped(Protocol):

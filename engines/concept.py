@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -113,30 +114,48 @@ def peaks(maps: Array) -> Floats:
     The highest cell, refined to the weighted centre of the 3 x 3 cells around it; cells beyond the border weigh 0.
     """
     count, height, width = maps.shape
-    row, column = np.divmod(maps.reshape(count, height * width).argmax(axis=1), width)
-    framed = np.zeros((count, height + 2, width + 2), maps.dtype)
-    framed[:, 1:-1, 1:-1] = maps
-    window = np.arange(3)
-    around = framed[
-        np.arange(count)[:, None, None], row[:, None, None] + window[:, None], column[:, None, None] + window
-    ]
-    across, down = around.sum(axis=1), around.sum(axis=2)
-    weight = across.sum(axis=1)
-    weight[weight <= 0.0] = 1.0  # an empty map: its first cell stays as it is
-    x = column + 0.5 + (across[:, 2] - across[:, 0]) / weight
-    y = row + 0.5 + (down[:, 2] - down[:, 0]) / weight
-    return np.stack([x / width, y / height], axis=1)
+    near, places = _neighbours(height, width)
+    cells = np.zeros((count, height * width + 1))
+    cells[:, :-1] = maps.reshape(count, height * width)
+    around = near[cells.argmax(axis=1)]
+    weights = cells[np.arange(count)[:, None], around]
+    total = weights.sum(axis=1)
+    if not total.all():
+        weights[total == 0.0, _ITSELF] = total[total == 0.0] = 1.0  # an empty map: its first cell stays as it is
+    return np.asarray((weights[:, None] @ places[around])[:, 0] / total[:, None])
+
+
+_ITSELF = 4
+
+
+@cache
+def _neighbours(height: int, width: int) -> tuple[npt.NDArray[np.intp], Floats]:
+    """The numbers [N, 9] of the 3 x 3 cells around each of the N cells of a map, N for those beyond the border, and
+    where the middle of each lies [N + 1, 2], as x and y in shares of the sides."""
+    row, column = (each.ravel() for each in np.divmod(np.arange(height * width), width))
+    down, across = (each.ravel() - 1 for each in np.indices((3, 3)))
+    rows, columns = row[:, None] + down, column[:, None] + across
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    middles = np.stack([(column + 0.5) / width, (row + 0.5) / height], axis=1)
+    return np.where(inside, rows * width + columns, height * width), np.vstack([middles, [0.0, 0.0]])
 
 
 def _readout(
     activation: Floats, active: Floats, inactive: Floats, at: Floats, places: Floats | None, heads: HeadSpec
 ) -> ConceptReadout:
     p = activation[:, None]
-    contributions = p * active + (1.0 - p) * inactive - np.asarray(heads.mean)
-    logits = np.asarray(heads.base[1:]) + contributions[:, 1:].sum(axis=0)
+    mean, base = _reference(heads)
+    contributions = p * active + (1.0 - p) * inactive - mean
+    logits = base[1:] + contributions[:, 1:].sum(axis=0)
     score = math.fsum((heads.base[0], *contributions[:, 0]))
     expressions = _softmax(logits / heads.temperature)
     return ConceptReadout(activation, active, inactive, contributions, score, expressions, at, places)
+
+
+@cache
+def _reference(heads: HeadSpec) -> tuple[Floats, Floats]:
+    """What contributions are measured from, mean [K, 1 + E] and base [1 + E], made into arrays once."""
+    return np.array(heads.mean), np.array(heads.base)
 
 
 def _softmax(logits: Floats) -> Floats:

@@ -19,7 +19,7 @@ from engines.base import Engine
 from engines.detect import Detection, Sight, detect, faces_in
 from engines.follow import Box, ByFlow, Follower, Track
 from engines.match import confirmed, fresh, pairs_of, usable
-from engines.preprocess import Affine, Luma, Points, crop, similarity
+from engines.preprocess import Affine, Luma, Points, crop, laid, similarity, spots
 from engines.track import eye_distance, likeness, on_face
 
 Look = Callable[[Luma, int, float], tuple[Detection, ...]]
@@ -29,7 +29,7 @@ Reason = Literal["too_small", "outside_picture", "unsure", "unconfirmed"]
 _CROP_PLACES: Points = np.array(
     [[x, y] for y in (np.arange(8) + 0.5) / 8 for x in (np.arange(8) + 0.5) / 8], np.float32
 )
-_CROP_CORNERS = _CROP_PLACES[[0, 7, 56, 63]]
+_CROP_CORNERS = spots(_CROP_PLACES[[0, 7, 56, 63]])
 
 _CUT_LIKENESS = 0.5
 
@@ -252,10 +252,10 @@ def _report(track: Track, shape: tuple[int, ...], settings: FaceSettings) -> Fac
 
 def _outside(points: Points, shape: tuple[int, ...]) -> float:
     """Which share of a face's crop is outside a picture [H, W]."""
-    if _inside(on_face(_CROP_CORNERS, points), shape) == 1.0:
+    right, bottom = shape[1] - 0.5, shape[0] - 0.5
+    a, b = laid(spots(points), 1)
+    corners = [(corner - b) / a for corner in _CROP_CORNERS]
+    if all(-0.5 <= each.real <= right and -0.5 <= each.imag <= bottom for each in corners):
         return 0.0  # so is all between them
-    return 1.0 - _inside(on_face(_CROP_PLACES, points), shape)
-
-
-def _inside(places: Points, shape: tuple[int, ...]) -> float:
-    return float(np.mean(np.all((places >= -0.5) & (places <= (shape[1] - 0.5, shape[0] - 0.5)), axis=1)))
+    places = on_face(_CROP_PLACES, points)
+    return 1.0 - float(np.mean(np.all((places >= -0.5) & (places <= (right, bottom)), axis=1)))

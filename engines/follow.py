@@ -118,7 +118,7 @@ class ByLandmarks:
         """See Follower."""
         holds = min(elapsed_s, _DRIFT_HOLDS_S)
         step = _pair(track.drift * holds)
-        part = np.float32(1.0 - np.exp(-elapsed_s / _SETTLE_S))
+        part = np.float32(1.0 - math.exp(-elapsed_s / _SETTLE_S))
         points = track.points + step + part * track.pending
         now = glimpse(luma, points, self._smaller)
         alike = 0.0 if now is None or track.glimpse is None else likeness(track.glimpse, now)

@@ -86,7 +86,7 @@ class Halves:
 
 
 class Smaller:
-    """Makes pictures smaller, every pixel an average of what it covers, in memory that the next one uses again.
+    """Makes pictures smaller (or larger), every pixel an average of what it covers, in memory that is used again.
 
     Halving averages blocks of four, which OpenCV does ten times faster than blocks that are no whole number of pixels.
     """
@@ -101,8 +101,10 @@ class Smaller:
         while luma.shape[0] >= 2 * rows and luma.shape[1] >= 2 * columns:
             luma = self._resize(luma, (luma.shape[0] // 2, luma.shape[1] // 2), step, cv2.INTER_AREA)
             step += 1
-        # A pixel now covers two at most, which is what linear interpolation takes in.
-        return luma if luma.shape == size_px else self._resize(luma, size_px, step, cv2.INTER_LINEAR)
+        if luma.shape == size_px:
+            return luma
+        shrinks = columns < luma.shape[1]
+        return self._resize(luma, size_px, step, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
     def _resize(self, luma: Luma, size_px: tuple[int, int], step: int, way: int) -> Luma:
         if step == len(self._steps):
@@ -119,18 +121,17 @@ def crop(luma: Luma, affine: Affine, size_px: int, halves: Halves | None = None,
     does not alias into false wrinkles; only what is around the face is. halves: memory for that. out: where the crop is
     written, None for memory of its own.
     """
+    rows = affine.tolist()
     scale, smaller, level = float(np.hypot(affine[0, 0], affine[1, 0])), min(luma.shape), 0
     while scale < 0.5 and smaller >= 4:
         scale, smaller, level = 2.0 * scale, (smaller + 1) // 2, level + 1
-    exact = affine.astype(np.float64)
     if level:
         left, top, right, bottom = _part(luma, affine, size_px, level)
-        exact[:, 2] += exact[:, :2] @ (left, top)
         # Halving keeps even pixels: full-resolution x is 2 x of the half-size picture.
-        exact[:, :2] *= 2**level
+        rows = [[a * 2**level, b * 2**level, shift + a * left + b * top] for a, b, shift in rows]
         luma = (halves or Halves()).of(luma[top:bottom, left:right], level)
     warped = cv2.warpAffine(
-        luma, exact, (size_px, size_px), out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        luma, np.array(rows), (size_px, size_px), out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return np.asarray(warped, dtype=np.uint8)
 
@@ -142,14 +143,13 @@ _MARGIN_PX = 4
 def _part(luma: Luma, affine: Affine, size_px: int, level: int) -> tuple[int, int, int, int]:
     """The part of a picture [left, top, right, bottom] whose halves hold all of a crop; it begins at a pixel that
     halving keeps. Of a crop beyond the picture, the border that is repeated."""
-    corners = np.array([[-1, -1], [size_px, -1], [-1, size_px], [size_px, size_px]], np.float32)
-    back = inverse(affine)
-    places = corners @ back[:, :2].T + back[:, 2]
+    ends = (-1, size_px)
     unit, margin = 2**level, _MARGIN_PX * 2**level
     found = []
-    for low, high, side in zip(places.min(axis=0), places.max(axis=0), luma.shape[::-1], strict=True):
-        start = min(max(0, int(low) - margin), max(0, side - 2 * margin)) // unit * unit
-        found.append((start, max(min(side, start + 2 * margin), min(side, int(high) + margin + 1))))
+    for (a, b, shift), side in zip(inverse(affine).tolist(), luma.shape[::-1], strict=True):
+        corners = [a * x + b * y + shift for x in ends for y in ends]
+        start = min(max(0, int(min(corners)) - margin), max(0, side - 2 * margin)) // unit * unit
+        found.append((start, max(min(side, start + 2 * margin), min(side, int(max(corners)) + margin + 1))))
     (left, right), (top, bottom) = found
     return left, top, right, bottom
 

@@ -82,7 +82,7 @@ class IntervalSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("heads.interval: needs 0 < coverage < 1 and quantile > 0")
 
 
-class HeadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class HeadSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, cache_hash=True):
     """The linear heads on the concept embeddings.
 
     Column 0 is the score; columns 1.. are the expression logits.

@@ -7,6 +7,7 @@ out, and the alignment stays where the skull is.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -253,9 +254,11 @@ def _patch(view: View, points: Points) -> Luma:
 
 def likeness(one: Luma, other: Luma) -> float:
     """Correlation of two pictures of the same size; 0 if one of them is flat."""
-    a, b = ((each - np.float32(each.mean())).ravel() for each in (one, other))
-    spread = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / spread if spread > one.size else 0.0
+    both = np.stack([one.ravel(), other.ravel()]).astype(np.float32)
+    both -= both.mean(axis=1, keepdims=True)
+    (first, common), (_, second) = (both @ both.T).tolist()
+    spread = math.sqrt(first * second)
+    return float(common / spread) if spread > one.size else 0.0
 
 
 def _complex(points: Points) -> Complex:

@@ -203,9 +203,9 @@ def in_picture(peaks: np.ndarray, place: Place) -> list[tuple[float, float]]:
     Pixel centres have whole coordinates, so that share s of n pixels is coordinate s n - 0.5.
     """
     back = inverse(place.affine).astype(np.float64)
-    points = (peaks * place.size_px - 0.5) @ back[:, :2].T + back[:, 2]
-    shares = np.clip((points + 0.5) / (place.width_px, place.height_px), 0.0, 1.0)
-    x, y = rounded(shares[:, 0], SHARE_DIGITS), rounded(shares[:, 1], SHARE_DIGITS)
+    sides_px = np.array([place.width_px, place.height_px])
+    points = (peaks * place.size_px - 0.5) @ (back[:, :2].T / sides_px) + (back[:, 2] + 0.5) / sides_px
+    x, y = np.round(np.minimum(np.maximum(points, 0.0), 1.0), SHARE_DIGITS).T.tolist()
     return list(zip(x, y, strict=True))
 
 

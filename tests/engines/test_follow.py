@@ -18,7 +18,7 @@ from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.base import Engine
 from engines.face import FaceFinder, Faces
 from engines.follow import ByLandmarks, Track, glimpse, nudged
-from engines.preprocess import TEMPLATE, Affine, Luma, Points, inverse, similarity
+from engines.preprocess import TEMPLATE, Affine, Luma, Points, Smaller, inverse, similarity
 from engines.spec import load_model_file
 from tests.engines.test_face import FACE, FRAME_NS, moved, place, scene, still_life, wander
 
@@ -91,9 +91,9 @@ def test_a_face_that_keeps_moving_is_expected_where_it_goes() -> None:
 
 def test_a_glimpse_needs_most_of_the_face_in_the_picture() -> None:
     picture = scene(place(320, 180))
-    assert glimpse(picture, moved(FACE, place(320, 180))) is not None
-    assert glimpse(picture, moved(FACE, place(-20, 180))) is None
-    assert glimpse(picture, np.full((5, 2), np.nan, np.float32)) is None
+    assert glimpse(picture, moved(FACE, place(320, 180)), Smaller()) is not None
+    assert glimpse(picture, moved(FACE, place(-20, 180)), Smaller()) is None
+    assert glimpse(picture, np.full((5, 2), np.nan, np.float32), Smaller()) is None
 
 
 def follow_along(finder: FaceFinder, count: int, truth: bool = True) -> list[Faces]:

@@ -117,7 +117,7 @@ def test_an_answer_has_the_outputs_of_the_network(tiny: ModelFile, tmp_path: Pat
 def test_the_same_faces_are_found(
     detector: Engine, detector_file: ModelFile, astronaut: Luma, tmp_path: Path, rows: int, columns: int
 ) -> None:
-    """The last picture is smaller than what the detector sees."""
+    """The last picture is smaller than what the detector sees. The CPU halves the larger ones first, rounding twice."""
     luma = np.asarray(cv2.resize(astronaut, (columns, rows)), np.uint8)
     reader = OnnxRuntimeEngine(kept(*detector_network(detector_file), tmp_path))
     h, w = seen_px(luma, 320)
@@ -125,8 +125,9 @@ def test_the_same_faces_are_found(
     cells = reader.infer({"frame": plane(luma), **where})["cells"]
     have, want = of_cells(cells[0], luma, 320, 0.4), detect(detector, luma, 320, 0.4)
     assert len(have) == len(want) == 1
-    np.testing.assert_allclose(have[0].points, want[0].points, atol=0.5)
-    np.testing.assert_allclose(have[0].box, want[0].box, atol=1.0)
+    seen = max(1.0, columns / w)  # of the picture, in a pixel that the detector sees
+    np.testing.assert_allclose(have[0].points, want[0].points, atol=0.2 * seen)
+    np.testing.assert_allclose(have[0].box, want[0].box, atol=0.4 * seen)
     assert have[0].confidence == pytest.approx(want[0].confidence, abs=0.01)
 
 
