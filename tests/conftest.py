@@ -3,10 +3,12 @@ no generated example is held to a time. And a GPU that is imagined."""
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -37,7 +39,12 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeGpu]:
     package.driver = driver  # type: ignore[attr-defined]  # what is imagined has no stub
     monkeypatch.setitem(sys.modules, "pycuda", package)
     monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
-    monkeypatch.setattr(cuda.ctypes, "CDLL", lambda _: libcuda_of(found))
+    real = ctypes.CDLL
+
+    def open_library(name: str | None, **options: Any) -> Any:
+        return libcuda_of(found) if name == "libcuda.so.1" else real(name, **options)
+
+    monkeypatch.setattr(cuda.ctypes, "CDLL", open_library)
     library = Library(tensorrt_of(found), "tensorrt", "0.0")
     monkeypatch.setattr(backend_tensorrt, "library", lambda: library)
     monkeypatch.setattr(build, "compiled", lambda network, *_: Compiled(b"ENGINE" + network, b""))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 import os
+import platform
+import struct
 import subprocess
 import sys
 import threading
@@ -12,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from engines.base import EngineError
-from engines.cores import give_way, keep_to, physical, usable
+from engines.cores import come_promptly, give_way, keep_to, physical, usable
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="processes are kept to cores on Linux only")
 
@@ -59,3 +63,38 @@ def test_a_thread_that_gives_way_is_the_only_one_that_does() -> None:
     with ThreadPoolExecutor(1, initializer=give_way) as thread:
         assert thread.submit(priority).result() == max(10, before)
     assert priority() == before
+
+
+def _turn_ns() -> int:
+    """How long the turns of this thread are asked to be, of struct sched_attr of sched_getattr(2); 0: not at all."""
+    number = {"x86_64": 315, "aarch64": 275}[platform.machine()]
+    answer = ctypes.create_string_buffer(56)
+    assert ctypes.CDLL(None).syscall(number, 0, answer, 56, 0) == 0
+    (turn_ns,) = struct.unpack_from("=Q", answer, 24)
+    return int(turn_ns)
+
+
+def _linux() -> tuple[int, int]:
+    major, minor = platform.release().split(".")[:2]
+    return int(major), int("".join(itertools.takewhile(str.isdigit, minor)))
+
+
+@linux_only
+@pytest.mark.skipif(sys.platform == "linux" and _linux() < (6, 12), reason="Linux has turns of one's own from 6.12 on")
+def test_short_turns_are_for_the_threads_that_follow_and_not_for_those_that_give_way() -> None:
+    def promptly() -> tuple[int, int, int]:
+        come_promptly()
+        with ThreadPoolExecutor(1) as follows, ThreadPoolExecutor(1, initializer=give_way) as gives_way:
+            return _turn_ns(), follows.submit(_turn_ns).result(), gives_way.submit(_turn_ns).result()
+
+    before = _turn_ns()
+    with ThreadPoolExecutor(1) as thread:
+        own, following, giving = thread.submit(promptly).result()
+    assert own == following == 100_000
+    assert giving == before == _turn_ns() != own
+
+
+@linux_only
+def test_what_the_system_does_not_know_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "abacus")
+    come_promptly()

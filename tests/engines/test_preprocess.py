@@ -8,7 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.preprocess import TEMPLATE, Affine, CropBatch, Halves, Luma, Points, crop, inverse, similarity, to_tensor
+from engines.preprocess import (
+    TEMPLATE,
+    Affine,
+    CropBatch,
+    Halves,
+    Luma,
+    Points,
+    Smaller,
+    crop,
+    inverse,
+    similarity,
+    to_tensor,
+)
 from engines.spec import CropSpec
 
 SIZE_PX = 112
@@ -189,3 +201,17 @@ def test_more_faces_than_there_is_room_for_are_refused(astronaut: Luma) -> None:
     batch = CropBatch(CropSpec(SIZE_PX, mean=0.5, std=0.25), most=1)
     with pytest.raises(ValueError, match="zip"):
         batch.cut(astronaut, [moved(90, 0.0, 200, 80)] * 2)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1080, 1920), (721, 1283), (360, 640), (100, 150)])
+def test_a_picture_made_smaller_is_the_average_of_what_it_covers(astronaut: Luma, rows: int, columns: int) -> None:
+    picture = np.asarray(cv2.resize(astronaut, (columns, rows)), np.uint8)
+    smaller = Smaller()
+    for size_px in ((192, 320), (24, 24), (192, 320)):
+        way = cv2.INTER_AREA if size_px[1] < columns else cv2.INTER_LINEAR
+        want = cv2.resize(picture, size_px[::-1], interpolation=way).astype(int)
+        found = smaller.of(picture, size_px).astype(int)
+        assert np.corrcoef(found.ravel(), want.ravel())[0, 1] > 0.98, size_px
+        assert size_px == (24, 24) or np.abs(found - want).mean() < 1.5
+    before = smaller.of(picture, (192, 320))
+    assert np.shares_memory(smaller.of(picture[::-1].copy(), (192, 320)), before), "the memory is used again"

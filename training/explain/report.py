@@ -19,6 +19,7 @@ from training.explain import (
     purity,
     quality,
     sums,
+    worth,
 )
 from training.explain.faithful import BoxFigures
 from training.explain.page import Section, markdown
@@ -40,6 +41,7 @@ class Figures(msgspec.Struct, frozen=True):
     boxes: tuple[BoxFigures, ...]
     interventions: tuple[interventions.Intervention, ...]
     live_difference: float
+    worth: tuple[worth.Worth, ...]
     hidden: tuple[occlusion.Hiding, ...]
     pointed: tuple[pointing.Pointing, ...]
     quality: tuple[quality.Quality, ...]
@@ -147,7 +149,7 @@ def _interventions(figures: Figures) -> Section:
     return Section(
         "3. Interventions", "Does it help to tell the model the truth about its concepts, and does a lie hurt?",
         "interventions.png", ("what is set", "pictures", "figure", "none set", "half", "all", "change"),
-        rows, interventions.said(figures.interventions),
+        rows, (*interventions.said(figures.interventions), *worth.said(figures.worth)),
         ("Truth for photographs is the teacher's estimate, not FACS coding, and most concepts were learnt from it; AU6 "
          "and AU9, which it does not see, are never set. Renders have exact concepts but no label of either task, so "
          "no curve can be drawn for them. The contrary is one minus the truth. Uncertainty: activations nearest to .5 "

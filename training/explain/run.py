@@ -29,6 +29,7 @@ from training.explain import (
     purity,
     quality,
     sums,
+    worth,
 )
 from training.explain.answers import F32, F64, ask, outputs, shares
 from training.explain.faithful import BoxFigures, Fit
@@ -127,15 +128,25 @@ def deletions(
     return [*curves, *others], [box, second]
 
 
-def interventions_of(engine: Engine, corpora: Corpora, heads: HeadSpec,
-                     seed: int) -> tuple[list[interventions.Intervention], float]:  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What came of telling the model the truth; the last two fields are those of Figures."""
+
+    curves: tuple[interventions.Intervention, ...]
+    worth: tuple[worth.Worth, ...]
+    live_difference: float
+
+
+def interventions_of(engine: Engine, corpora: Corpora, heads: HeadSpec, seed: int) -> Told:
     """Section 3, on every photograph of which the teacher says something; expressions also on blurred ones."""
     photographs = interventions.with_truth(corpora.expressions)
     crops = interventions.blurred(photographs.crops)
     spoilt = replace(photographs, crops=crops, answers=ask(engine, crops, "blurred photographs"))
-    found = []
+    found, worths = [], []
     for name, part in (("expression", photographs), ("expression, blurred pictures", spoilt)):
         found += interventions.measure(part, heads, expression_task(name, part, heads), seed)
+        said = outputs(part.answers, heads)[:, 1:], part.answers.activation, told_to(part)
+        worths.append(worth.of_classes(name, *said, part.samples.votes.argmax(axis=1)))
     people = interventions.with_truth(corpora.engagement)
     label = people.samples.score.astype(np.float64)
     task = interventions.Task(
@@ -143,8 +154,15 @@ def interventions_of(engine: Engine, corpora: Corpora, heads: HeadSpec,
         people.samples.subjects,
     )  # fmt: skip
     found += interventions.measure(people, heads, task, seed)
+    said = outputs(people.answers, heads)[:, :1], people.answers.activation, told_to(people)
+    worths.append(worth.of_values("engagement", *said, label, people.samples.subjects))
     told = people.samples.concepts.astype(np.float64)
-    return found, interventions.same_as_live(people.answers, heads, told, seed)
+    return Told(tuple(found), tuple(worths), interventions.same_as_live(people.answers, heads, told, seed))
+
+
+def told_to(part: Material) -> F64:
+    """The truth of every concept [N, K], as far as it is known."""
+    return worth.filled(part.samples.concepts.astype(np.float64), part.samples.weights > 0)
 
 
 def expression_task(name: str, part: Material, heads: HeadSpec) -> interventions.Task:
@@ -250,7 +268,7 @@ def explain(asked: Request) -> Figures:
         answers = everything[0].answers.joined(*(part.answers for part in everything[1:]))
         added = sums.measure_all(file, crops, (engine, answers), asked.threads)
         curves, boxes = deletions(corpora, heads, size, asked.seed)
-        told, difference = interventions_of(engine, corpora, heads, asked.seed)
+        told = interventions_of(engine, corpora, heads, asked.seed)
         place = place_of(detector, asked.ict, engine, size.renders)
         held_out = (corpora.expressions, corpora.renders)
         hidden, pointed = maps_of(engine, held_out, place, size, asked.seed)
@@ -265,6 +283,7 @@ def explain(asked: Request) -> Figures:
         groups = groups_of(corpora, detector, asked.originals, heads)
     return Figures(
         file.manifest.identity, engine.backend, asked.quick, asked.seed,
-        {part.name: len(part) for part in everything}, added, tuple(curves), tuple(boxes), tuple(told), difference,
-        tuple(hidden), tuple(pointed), tuple(rated), tuple(pure), tuple(leaks), tuple(groups),
+        {part.name: len(part) for part in everything}, added, tuple(curves), tuple(boxes), told.curves,
+        told.live_difference, told.worth, tuple(hidden), tuple(pointed), tuple(rated), tuple(pure), tuple(leaks),
+        tuple(groups),
     )  # fmt: skip
