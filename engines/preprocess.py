@@ -86,7 +86,7 @@ class Halves:
 
 
 class Smaller:
-    """Makes pictures smaller (or larger), every pixel about the average of what it covers, in memory that is used again.
+    """Makes pictures smaller or larger, a pixel about the average of what it covers, in memory that is used again.
 
     Halving averages blocks of four, which OpenCV does ten times faster than blocks that are no whole number of pixels.
     """
