@@ -30,13 +30,13 @@ from training import train as trainer
 from training.agcm.backbones import BACKBONES
 from training.agcm.system import LinearConcepts, System, mixed, needed
 from training.agcm.vit import LumaVit, VitShape
-from training.concepts import EXPRESSIONS, INDEX, NAMES
+from training.concepts import INDEX, NAMES
 from training.data.samples import save
 from training.experiment import Experiment, load
 from training.run import load_weights
 from training.synthetic.ict import FaceModel
 from training.systems import cosine
-from training.systems.table import SYSTEMS, build
+from training.systems.table import build
 
 ONE = "[{epochs = 16, side_px = 48, batch = 8}]"
 CONCEPTS = '{epochs = 8, side_px = 48, batch = 8, train = "concepts"}'
@@ -284,36 +284,3 @@ def test_ts_cam_shows_its_map_where_the_face_was_attended_to(
     plain = build(load(write_experiment(tmp_path, face, system='"tscam"', backbone='{kind = "tiny"}'))).eval()
     with torch.no_grad():
         assert (plain(luma).attention == 1).all(), "without a CLS token it is a class activation map"
-
-
-def test_the_table_has_every_name_of_an_experiment() -> None:
-    from typing import get_args
-
-    from training.experiment import SystemName
-
-    assert tuple(SYSTEMS) == get_args(SystemName)
-
-
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        ({"system": '"cnn"'}, "Invalid enum value 'cnn'"),
-        ({"system": '"cem"', "token_order": '"viewed"'}, "token_order is for system 'agcm' only, not for 'cem'"),
-        ({"attention": "1.0"}, "attention is for system 'aucam' only, not for 'agcm'"),
-        ({"system": '"blackbox"', "phases": TWO}, "system 'blackbox' has no bottleneck"),
-        ({"system": '"cbm"', "learns": '"sequential"'}, "needs phases with train = 'concepts'"),
-        ({"crop_px": "100"}, "crop_px must be a multiple of 16"),
-    ],
-)
-def test_what_does_not_go_together_is_one_clear_line(
-    face: FaceModel, tmp_path: Path, keys: dict[str, str], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        load(write_experiment(tmp_path, face, **keys))
-
-
-def test_every_expression_of_the_map_loss_is_known() -> None:
-    from training.agcm.losses import AUS_OF_EXPRESSION
-
-    assert set(AUS_OF_EXPRESSION) < set(EXPRESSIONS)
-    assert all(au in INDEX for aus in AUS_OF_EXPRESSION.values() for au in aus)
