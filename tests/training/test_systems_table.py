@@ -17,7 +17,7 @@ from training.experiment import SystemName, load
 from training.synthetic.ict import FaceModel
 from training.systems.table import SYSTEMS
 
-PHASES = "[{epochs = 8, side_px = 48, batch = 8}]"
+PHASES = '[{epochs = 8, side_px = 48, batch = 8, train = "concepts"}, {epochs = 8, side_px = 48, batch = 8}]'
 
 
 def test_the_table_has_every_name_of_an_experiment() -> None:
