@@ -16,7 +16,7 @@ import numpy as np
 
 from engines.ahead import Ahead
 from engines.base import Engine
-from engines.detect import Detection, Sight, detect, faces_in
+from engines.detect import Detection, Sight, detect
 from engines.follow import Box, ByFlow, Follower, Track
 from engines.match import confirmed, fresh, pairs_of, usable
 from engines.preprocess import Affine, Luma, Points, crop, laid, similarity, spots
@@ -112,12 +112,11 @@ class FaceFinder:
         look: Look | None = None,
     ) -> None:
         self._ahead = Ahead() if ahead else None
-        self._detector = detector
         self._follower = follower or ByFlow()
         self._elapsed_s = 0.0
         self._settings = settings or FaceSettings()
-        self._sight = Sight()
-        self._look: Look = look or partial(detect, detector, sight=self._sight)
+        self._look: Look = look or partial(detect, detector, sight=Sight())
+        self._kept: Luma = np.empty((0, 0), np.uint8)
         self._tracks: tuple[Track, ...] = ()
         self._shape = (0, 0)
         self._glance: Luma | None = None
@@ -186,9 +185,10 @@ class FaceFinder:
         return not 0 <= (t_ns - self._t_detected_ns) / 1e9 < self._settings.redetect_s
 
     def _ask(self, ahead: Ahead, luma: Luma, tracks: tuple[Track, ...], t_ns: int) -> None:
-        settings = self._settings
-        seen = self._sight.of(luma, settings.detect_px)  # the picture's memory may be another's when its turn comes
-        look = partial(faces_in, seen, self._detector, luma, settings.detect_px, settings.keep_confidence)
+        if self._kept.shape != luma.shape:
+            self._kept = np.empty_like(luma)
+        np.copyto(self._kept, luma)  # the picture's memory may be another's when its turn comes
+        look = partial(self._look, self._kept, self._settings.detect_px, self._settings.keep_confidence)
         ahead.ask(look, _places(tracks), t_ns)
 
     def _has_come(self, tracks: tuple[Track, ...], told: tuple[Detection, ...] | None) -> bool:
