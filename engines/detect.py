@@ -63,14 +63,7 @@ def detect(
 
     Raises EngineError if the network fails or answers with values that are not finite.
     """
-    return faces_in((sight or Sight()).of(luma, longest_px), engine, luma, longest_px, threshold)
-
-
-def faces_in(
-    seen: npt.NDArray[np.float32], engine: Engine, luma: Luma, longest_px: int, threshold: float
-) -> tuple[Detection, ...]:
-    """Faces in what Sight made of a picture; of `luma` nothing but its size is used. Raises EngineError as `detect`."""
-    tensors = engine.infer({"luma": seen})
+    tensors = engine.infer({"luma": (sight or Sight()).of(luma, longest_px)})
     if not all(map(is_finite, tensors.values())):
         raise EngineError(f"{engine.manifest.name} on {engine.backend} returned values that are not finite")
     heat = tensors["heatmap"][0, 0]
