@@ -71,6 +71,15 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
+class _Test:
+    """What candidates are put to: see `choose`."""
+
+    sample: Mapping[str, Array]
+    judge: Mapping[str, Array]
+    rest_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Trial:
     """A candidate with its engine and what it made of what it is judged on; None and empty if it cannot run."""
 
@@ -91,26 +100,29 @@ def choose(
     threads: int,
     sample: Mapping[str, Array],
     judge: Mapping[str, Array] | None = None,
+    rest_s: float = 0.0,
 ) -> Chosen:
     """A warm engine of backend `name` (or "auto") at `precision`, or at the fastest that agrees with fp32 (None or "").
 
     threads: of the engine; 0 measures each candidate on one, and on more while that is clearly faster (`_spread`).
     sample: one call as the engine will mostly see it; candidates are timed on it. judge: inputs of any number of rows,
-    run row by row; candidates must agree with fp32 on each. None: the sample.
+    run row by row; candidates must agree with fp32 on each. None: the sample. rest_s: what each timed call is preceded
+    by, as by the time between the pictures of a camera: after a rest cores take longer, and a second one still more.
     Raises EngineError, one line, if the name or precision is unknown, if what was asked for by name cannot run (there
     is no fallback), or if nothing can.
     """
     wanted = _wanted(name, precision, model)
     if threads < 0:
         raise EngineError(f"an engine needs at least 1 thread, or 0 to have them measured, got {threads}")
-    trials = [_try(backend, level, model, threads or 1, sample, judge or sample) for backend, level in wanted]
+    test = _Test(sample, judge or sample, rest_s)
+    trials = [_try(backend, level, model, threads or 1, test) for backend, level in wanted]
     if name == "auto" and _a_gpu_is_left(trials):
         more = [pair for pair in _levels(BACKENDS, precision) if BACKENDS[pair[0]].by_name]
-        trials += [_try(backend, level, model, threads or 1, sample, judge or sample) for backend, level in more]
+        trials += [_try(backend, level, model, threads or 1, test) for backend, level in more]
     reference = next((trial.outputs for trial in trials if trial.row.precision == "fp32" and trial.outputs), None)
     judged = [trial if precision else _judge(trial, reference) for trial in trials]
     if not threads:
-        judged = _spread(judged, model, sample, min(MOST_THREADS, physical(usable())))
+        judged = _spread(judged, model, test, min(MOST_THREADS, physical(usable())))
     running = [trial for trial in judged if trial.engine is not None and not trial.row.passed_over]
     taken = min(running, key=lambda trial: trial.row.median_ms, default=None)
     for trial in judged:
@@ -180,20 +192,13 @@ def _int8_is_near(model: ModelFile) -> bool:
     return bool(near) and all(near)
 
 
-def _try(
-    name: str,
-    precision: str,
-    model: ModelFile,
-    threads: int,
-    sample: Mapping[str, Array],
-    judge: Mapping[str, Array],
-) -> _Trial:
+def _try(name: str, precision: str, model: ModelFile, threads: int, test: _Test) -> _Trial:
     """Load, time and question one candidate; a failure is noted in its row."""
     engine: Engine | None = None
     try:
         engine = _construct(name, model, precision, threads)
-        median_ms = _measure(engine, sample)
-        outputs = _row_by_row(engine, judge)
+        median_ms = _measure(engine, test)
+        outputs = _row_by_row(engine, test.judge)
     except EngineError as error:
         if engine is not None:
             engine.close()
@@ -201,7 +206,7 @@ def _try(
     return _Trial(Candidate(name, precision, median_ms, threads=threads), engine, outputs)
 
 
-def _spread(trials: list[_Trial], model: ModelFile, sample: Mapping[str, Array], most: int) -> list[_Trial]:
+def _spread(trials: list[_Trial], model: ModelFile, test: _Test, most: int) -> list[_Trial]:
     """The trials, and those of more threads that were worth measuring; engines of rows that cannot win are closed.
 
     Fastest first, each gets one thread more while that is a clear gain over all on fewer: threads that gain little are
@@ -214,7 +219,7 @@ def _spread(trials: list[_Trial], model: ModelFile, sample: Mapping[str, Array],
         on_cpu = trial.engine is not None and trial.engine.device == "cpu"
         if on_cpu and not row.passed_over and row.median_ms / most <= _clearly_less(best_ms):
             for threads in range(2, most + 1):
-                more = _try(row.backend, row.precision, model, threads, sample, sample)
+                more = _try(row.backend, row.precision, model, threads, replace(test, judge=test.sample))
                 gains = more.row.median_ms <= _clearly_less(min(best_ms, kept.row.median_ms))
                 kept, slower = (more, kept) if gains else (kept, more)
                 found.append(_without_engine(slower))
@@ -263,13 +268,15 @@ def _row_by_row(engine: Engine, inputs: Mapping[str, Array]) -> Tensors:
     return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
 
-def _measure(engine: Engine, sample: Mapping[str, Array]) -> float:
+def _measure(engine: Engine, test: _Test) -> float:
     """The median time in milliseconds of up to _MEASURE_S of warm runs."""
     for _ in range(_WARM_UP_RUNS):
-        engine.infer(sample)
+        engine.infer(test.sample)
     times_ns: list[int] = []
-    while len(times_ns) < _MEASURE_RUNS and sum(times_ns) < _MEASURE_S * 1e9:
+    end_ns = time.perf_counter_ns() + round(_MEASURE_S * 1e9)
+    while len(times_ns) < _MEASURE_RUNS and time.perf_counter_ns() < end_ns:
+        time.sleep(test.rest_s)
         start_ns = time.perf_counter_ns()
-        engine.infer(sample)
+        engine.infer(test.sample)
         times_ns.append(time.perf_counter_ns() - start_ns)
     return median(times_ns) / 1e6

@@ -34,6 +34,7 @@ DETECTOR = "centerface"
 FACES = MODELS_DIR / "faces.png"  # square crops in a row; made by benchmarks.faces
 _SHAPES: Final = (3 / 4, 9 / 16)  # of the pictures of cameras
 _MOST_MET: Final = 8  # faces at once
+_REST_S: Final = 0.01  # between two pictures of 60 a second there is this at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,10 @@ def load(cfg: LiveConfig) -> Networks:
         detector = choose(engine.backend, load_model_file(DETECTOR), "fp32", 1, {"luma": usual})
         faces = _faces(crop)
         hears = load_voice_file(model) if may_hear(cfg.capture) else None
-        concepts = choose(engine.backend, model, engine.precision, engine.threads, {"crop": faces[:1]}, {"crop": faces})
+        rest_s = 0.0 if cfg.capture.pace == "max" else _REST_S
+        concepts = choose(
+            engine.backend, model, engine.precision, engine.threads, {"crop": faces[:1]}, {"crop": faces}, rest_s
+        )
         voice = None if hears is None else choose(engine.backend, hears, "fp32", 1, _hush(hears))
         _met(detector.engine, [{"luma": other} for other in others])
         several = range(2, min(cfg.face.max_faces, _MOST_MET, len(faces)) + 1)
