@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -152,7 +152,7 @@ def _readout(
     return ConceptReadout(activation, active, inactive, contributions, score, expressions, at, places)
 
 
-@cache
+@lru_cache(8)
 def _reference(heads: HeadSpec) -> tuple[Floats, Floats]:
     """What contributions are measured from, mean [K, 1 + E] and base [1 + E], made into arrays once."""
     return np.array(heads.mean), np.array(heads.base)

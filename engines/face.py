@@ -115,7 +115,9 @@ class FaceFinder:
         self._follower = follower or ByFlow()
         self._elapsed_s = 0.0
         self._settings = settings or FaceSettings()
-        self._look: Look = look or partial(detect, detector, sight=Sight())
+        # What looks at a picture on a GPU belongs to this thread, the detector of the CPU to whichever asks.
+        self._look_ahead: Look = partial(detect, detector, sight=Sight())
+        self._look = look or self._look_ahead
         self._kept: Luma = np.empty((0, 0), np.uint8)
         self._tracks: tuple[Track, ...] = ()
         self._shape = (0, 0)
@@ -188,7 +190,7 @@ class FaceFinder:
         if self._kept.shape != luma.shape:
             self._kept = np.empty_like(luma)
         np.copyto(self._kept, luma)  # the picture's memory may be another's when its turn comes
-        look = partial(self._look, self._kept, self._settings.detect_px, self._settings.keep_confidence)
+        look = partial(self._look_ahead, self._kept, self._settings.detect_px, self._settings.keep_confidence)
         ahead.ask(look, _places(tracks), t_ns)
 
     def _has_come(self, tracks: tuple[Track, ...], told: tuple[Detection, ...] | None) -> bool:

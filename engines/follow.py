@@ -133,9 +133,9 @@ class ByLandmarks:
 
     def remember(self, track: Track, luma: Luma) -> Track:
         """See Follower."""
-        return (
-            track if track.glimpse is not None else replace(track, glimpse=glimpse(luma, track.points, self._smaller))
-        )
+        if track.glimpse is not None:
+            return track
+        return replace(track, glimpse=glimpse(luma, track.points, self._smaller))
 
     def settled(self, track: Track, luma: Luma, affine: Affine, landmarks: Points, elapsed_s: float) -> Track:
         """See Follower."""

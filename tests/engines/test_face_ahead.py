@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
 
@@ -10,7 +11,9 @@ import pytest
 
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.base import Array, Engine, Tensors
+from engines.detect import Detection, detect
 from engines.face import FaceFinder
+from engines.preprocess import Luma
 from engines.spec import load_model_file
 from tests.engines.test_face import FACE, FRAME_NS, moved, place, run, scene, still_life, wander
 
@@ -62,6 +65,21 @@ def test_a_picture_is_given_back_at_once_to_whoever_owns_its_memory(detector: En
         result = finder.locate(shared, i * FRAME_NS)
         shared[:] = 0
     assert [(face.id, face.status) for face in result.faces] == [(1, "tracked")]
+
+
+def test_what_looks_at_this_very_picture_is_not_asked_from_another_thread(detector: Engine) -> None:
+    """It may be a GPU, whose context belongs to the thread that made it."""
+    here, looked = threading.get_ident(), []
+
+    def look(luma: Luma, longest_px: int, threshold: float) -> tuple[Detection, ...]:
+        looked.append(threading.get_ident())
+        return detect(detector, luma, longest_px, threshold)
+
+    slow = Slow(detector, 0.0)
+    results = run(FaceFinder(slow, ahead=True, look=look), [scene(wander(i), seed=i) for i in range(20)])
+    assert [i for i, r in enumerate(results) if r.detected] == [0, 13]
+    assert looked == [here], "the first picture, in which nobody is known"
+    assert slow.calls == 1, "the detector, ahead"
 
 
 @pytest.mark.parametrize("after", ["black", "landscape"])
