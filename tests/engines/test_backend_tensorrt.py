@@ -91,7 +91,7 @@ def test_nothing_is_left_behind_by_a_hundred_thousand_calls(gpu: FakeGpu, tiny: 
     engine = TensorRtEngine(tiny)
     inputs = [crops(batch) for batch in (1, 2, 1, 3, *range(4, 21))]
 
-    def held(calls: int) -> tuple[int, int, int, float]:
+    def held(calls: int) -> tuple[int, int, int, int]:
         """Allocations and bytes on the GPU, recorded graphs, and resident bytes of this process."""
         for i in range(calls):
             # Rarely a shape beyond the sixteen that are kept.

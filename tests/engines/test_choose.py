@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -48,6 +49,17 @@ def test_a_named_backend_that_is_not_installed_says_what_to_install(
         load(name, tiny, None, 1, sample)
     assert str(told.value).endswith(BACKENDS[name].install)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("rest_s", [0.0, 0.25])
+def test_each_timed_call_comes_after_a_rest(
+    tiny: ModelFile, sample: dict[str, Array], monkeypatch: pytest.MonkeyPatch, rest_s: float
+) -> None:
+    rested: list[float] = []
+    monkeypatch.setattr(time, "sleep", rested.append)
+    choose("onnxruntime", tiny, "fp32", 1, sample, rest_s=rest_s).engine.close()
+    assert rested
+    assert set(rested) == {rest_s}
 
 
 def test_auto_takes_what_is_there_and_says_what_is_not(

@@ -65,11 +65,13 @@ def test_a_thread_that_gives_way_is_the_only_one_that_does() -> None:
     assert priority() == before
 
 
+_SCHED_GETATTR = {"x86_64": 315, "aarch64": 275}.get(platform.machine())
+
+
 def _turn_ns() -> int:
     """How long the turns of this thread are asked to be, of struct sched_attr of sched_getattr(2); 0: not at all."""
-    number = {"x86_64": 315, "aarch64": 275}[platform.machine()]
     answer = ctypes.create_string_buffer(56)
-    assert ctypes.CDLL(None).syscall(number, 0, answer, 56, 0) == 0
+    assert ctypes.CDLL(None).syscall(_SCHED_GETATTR, 0, answer, 56, 0) == 0
     (turn_ns,) = struct.unpack_from("=Q", answer, 24)
     return int(turn_ns)
 
@@ -79,8 +81,13 @@ def _linux() -> tuple[int, int]:
     return int(major), int("".join(itertools.takewhile(str.isdigit, minor)))
 
 
-@linux_only
-@pytest.mark.skipif(sys.platform == "linux" and _linux() < (6, 12), reason="Linux has turns of one's own from 6.12 on")
+has_turns = pytest.mark.skipif(
+    sys.platform != "linux" or _SCHED_GETATTR is None or _linux() < (6, 12),
+    reason="threads have turns of their own on Linux from 6.12 on",
+)
+
+
+@has_turns
 def test_short_turns_are_for_the_threads_that_follow_and_not_for_those_that_give_way() -> None:
     def promptly() -> tuple[int, int, int]:
         come_promptly()
@@ -94,7 +101,15 @@ def test_short_turns_are_for_the_threads_that_follow_and_not_for_those_that_give
     assert giving == before == _turn_ns() != own
 
 
-@linux_only
-def test_what_the_system_does_not_know_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@has_turns
+def test_on_a_processor_that_is_not_known_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "abacus")
-    come_promptly()
+
+    def promptly() -> tuple[int, int]:
+        before = _turn_ns()
+        come_promptly()
+        return before, _turn_ns()
+
+    with ThreadPoolExecutor(1) as thread:
+        before, after = thread.submit(promptly).result()
+    assert before == after != 100_000

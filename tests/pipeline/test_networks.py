@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -12,8 +13,9 @@ from engines.base import Array, Tensors
 from engines.choose import disagreement
 from engines.preprocess import to_tensor
 from engines.spec import MODELS_DIR
+from pipeline import networks
 from pipeline.bus import WorkerError
-from pipeline.config import EngineConfig, FaceConfig, LiveConfig
+from pipeline.config import CaptureConfig, EngineConfig, FaceConfig, LiveConfig
 from pipeline.networks import FACES, load
 
 MODEL = "agcm-live"
@@ -104,3 +106,21 @@ def test_missing_faces_are_one_clear_line(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(WorkerError, match="get the whole repository") as caught:
         load(LiveConfig(engine=EngineConfig(model=MODEL)))
     assert caught.value.exit_code == 2
+
+
+@needs_model
+@pytest.mark.parametrize(("pace", "rest_s"), [("realtime", 0.01), ("max", 0.0)])
+def test_the_concept_network_is_timed_as_a_session_of_that_pace_runs_it(
+    pace: Literal["realtime", "max"], rest_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, rests = networks.choose, {}
+
+    def choose(*asked: Any) -> Any:
+        chosen = real(*asked)
+        rests[chosen.engine.manifest.name] = asked[6] if len(asked) > 6 else None
+        return chosen
+
+    monkeypatch.setattr(networks, "choose", choose)
+    capture = CaptureConfig(camera="demo", mic="none", pace=pace)
+    load(LiveConfig(capture=capture, engine=EngineConfig(model=MODEL, backend="onnxruntime", threads=1))).close()
+    assert rests[MODEL] == rest_s

@@ -58,9 +58,14 @@ def model() -> Agcm:
     return on_features()
 
 
+def some_features() -> Tensor:
+    """Of six faces [6, 112, h, w], always the same."""
+    return torch.randn(6, 112, GRID, GRID, generator=torch.Generator().manual_seed(1))
+
+
 @pytest.fixture(scope="module")
 def features() -> Tensor:
-    return torch.randn(6, 112, GRID, GRID, generator=torch.Generator().manual_seed(1))
+    return some_features()
 
 
 def test_every_map_is_a_distribution_over_the_grid(model: Agcm, features: Tensor) -> None:
