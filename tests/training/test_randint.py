@@ -9,13 +9,13 @@ pytest.importorskip("torch")
 import torch
 from torch import Tensor
 
-from tests.training.test_model import GRID, HEADS, OUTPUTS, K, M, on_features
+from tests.training.test_model import HEADS, OUTPUTS, K, M, on_features, some_features
 from training.agcm.model import Agcm, AgcmConfig
 
 
 @pytest.fixture(scope="module")
 def features() -> Tensor:
-    return torch.randn(6, 112, GRID, GRID, generator=torch.Generator().manual_seed(1))
+    return some_features()
 
 
 def used_activation(model: Agcm, inputs: Tensor, labels: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
