@@ -115,7 +115,7 @@ def peaks(maps: Array) -> Floats:
     """
     count, height, width = maps.shape
     near, places = _neighbours(height, width)
-    cells = np.zeros((count, height * width + 1))
+    cells = np.zeros((count, height * width + 1), maps.dtype)
     cells[:, :-1] = maps.reshape(count, height * width)
     around = near[cells.argmax(axis=1)]
     weights = cells[np.arange(count)[:, None], around]
