@@ -127,7 +127,8 @@ class FaceFinder:
         self._ids = 0
 
     def locate(self, luma: Luma, t_ns: int) -> Faces:
-        """The faces in `luma` (uint8 [H, W], full range) captured at `t_ns`; the picture is not kept.
+        """The faces in `luma` (uint8 [H, W], full range) captured at `t_ns`. A picture that can be
+        written to is not kept.
 
         Raises ValueError if `luma` is not such a plane, EngineError if the detector fails.
         """
@@ -187,10 +188,13 @@ class FaceFinder:
         return not 0 <= (t_ns - self._t_detected_ns) / 1e9 < self._settings.redetect_s
 
     def _ask(self, ahead: Ahead, luma: Luma, tracks: tuple[Track, ...], t_ns: int) -> None:
-        if self._kept.shape != luma.shape:
-            self._kept = np.empty_like(luma)
-        np.copyto(self._kept, luma)  # the picture's memory may be another's when its turn comes
-        look = partial(self._look_ahead, self._kept, self._settings.detect_px, self._settings.keep_confidence)
+        kept = luma
+        if luma.flags.writeable:  # its memory may be another picture's when its turn comes
+            if self._kept.shape != luma.shape:
+                self._kept = np.empty_like(luma)
+            np.copyto(self._kept, luma)
+            kept = self._kept
+        look = partial(self._look_ahead, kept, self._settings.detect_px, self._settings.keep_confidence)
         ahead.ask(look, _places(tracks), t_ns)
 
     def _has_come(self, tracks: tuple[Track, ...], told: tuple[Detection, ...] | None) -> bool:

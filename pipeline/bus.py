@@ -21,7 +21,8 @@ from typing import Self
 import zmq
 
 from pipeline.clock import NS_PER_S, StopFlag, now_ns
-from pipeline.messages import TOPICS, StreamEnd, Wire, counted_by, decode, encode, topic_of
+from pipeline.messages import TOPICS, FramePacket, StreamEnd, Wire, counted_by, decode, encode, topic_of
+from pipeline.slots import Slot, SlotReader
 
 __all__ = ["BusError", "Publisher", "Received", "StopFlag", "Subscriber", "WorkerError", "bind", "reachable"]
 
@@ -198,6 +199,7 @@ class Subscriber(_Socket):
         self._lost: Counter[tuple[str, str]] = Counter()
         self._expected: dict[tuple[str, str], int] = {}
         self._pending: deque[Received] = deque()
+        self._slots = SlotReader()
         pictures = any(TOPICS[topic].keep_latest for topic in topics)
         ahead = FRAMES_RECEIVED_AHEAD if pictures else MESSAGES_AHEAD
         super().__init__(zmq.SUB, endpoint, bind, {zmq.RCVHWM: ahead, zmq.LINGER: 0})
@@ -222,7 +224,7 @@ class Subscriber(_Socket):
         """The next message in order; None if none came in time. Raises MessageError on bytes that are none."""
         if not self._pending and self._socket.poll(timeout_ms):
             self._pending.append(self._take())
-        return self._pending.popleft() if self._pending else None
+        return self._whole(self._pending.popleft()) if self._pending else None
 
     def receive_latest(self, topic: str, timeout_ms: int) -> Received | None:
         """As `receive`, but of the messages of `topic` that wait, all but the newest are passed over and counted.
@@ -232,11 +234,26 @@ class Subscriber(_Socket):
         if not self._pending and not self._socket.poll(timeout_ms):
             return None
         for _ in range(DRAIN_LIMIT):
-            if not self._socket.poll(0):
+            if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:  # a poll makes a poller first
                 break
             self._pending.append(self._take())
         self._pass_over(topic)
-        return self._pending.popleft()
+        return self._whole(self._pending.popleft())
+
+    def _whole(self, received: Received) -> Received | None:
+        """With the picture that lies elsewhere; None, and it is lost, if that is gone."""
+        packet = received.message
+        if not isinstance(packet, FramePacket) or not isinstance(packet.slot, Slot):
+            return received
+        try:
+            picture = self._slots.borrow(packet.slot, packet.width_px * packet.height_px)
+        except PermissionError as error:
+            what = f"the pictures of process {packet.slot.pid} may not be read here ({error.strerror})"
+            raise BusError(f"{what}; --set capture.slots=0 sends them") from error
+        if picture is None:
+            self._lost[_key(received)] += 1
+            return None
+        return Received(packet, picture)
 
     def _take(self) -> Received:
         parts = self._socket.recv_multipart(copy=False)

@@ -36,7 +36,7 @@ def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
         reporter.enter("starting")
         # Bound before the source is open: whoever listens is connected by the first picture.
         publisher = stack.enter_context(Publisher(link.video, bind=True, lossless=capture.pace == "max"))
-        video = VideoOutlet(publisher, link.session, source.name, stop)
+        video = VideoOutlet(publisher, link.session, source.name, stop, _slots(capture, link))
         container = _open_patiently(source, capture, reporter, stop)
         if container is None:
             return
@@ -109,6 +109,11 @@ class Camera:
             self._reporter.event("camera_found", f"{self._source.text!r} is back")
             return container
         return None
+
+
+def _slots(capture: CaptureConfig, link: Link) -> int:
+    """How many pictures lie in shared memory. Where none may be lost they travel, and wait in the socket."""
+    return capture.slots if capture.pace == "realtime" and link.video.startswith("ipc://") else 0
 
 
 def _open_patiently(

@@ -43,6 +43,7 @@ class CaptureConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pace: `realtime` delivers a file as a camera would, `max` analyses every frame as fast as it can.
     width_px, height_px, fps_hz: asked of a camera; 0 takes what it offers.
     reconnect_s: how long a lost camera is looked for before the worker gives up.
+    slots: pictures in memory that capture and analysis share (Linux, realtime); 0: they travel in their messages.
     """
 
     camera: Name = "0"
@@ -52,6 +53,7 @@ class CaptureConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     height_px: Count = 480
     fps_hz: NotNegative = 30.0
     reconnect_s: NotNegative = 30.0
+    slots: Count = 8
 
 
 class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

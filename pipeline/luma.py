@@ -14,14 +14,14 @@ _PLANAR = ("yuv4", "yuvj4", "yuva4", "nv12", "nv21", "nv16", "nv24", "gray")
 _PACKED = {"yuyv422": 0, "yvyu422": 0, "uyvy422": 1}
 _TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 _NOTHING: Luma = np.empty((0, 0), np.uint8)  # OpenCV takes memory of its own where what it is given does not fit
-_EXPAND: Luma = np.clip(np.rint((np.arange(256) - 16.0) * (255.0 / 219.0)), 0, 255).astype(np.uint8)
+_GAIN = 255.0 / 219.0  # of video range; its black is 16
 
 
 class LumaReader:
     """Turns frames into luma planes; keeps one scaler for the formats that have no 8-bit luma plane to take, and the
     memory that each step writes to, which the next frame of the same size uses again.
 
-    Video range (16..235) is expanded through a table. A stream of unknown range is video range, as decoders have
+    Video range (16..235) is expanded, to the nearest. A stream of unknown range is video range, as decoders have
     it, unless its format says otherwise (yuvj, grey, RGB).
     """
 
@@ -37,12 +37,20 @@ class LumaReader:
             grey = self._reformatter.reformat(frame, format="gray", dst_color_range=ColorRange.JPEG, threads=1)
             plane = _rows(grey, step=1)
         elif not _is_full_range(frame):
-            plane = self._expanded = np.asarray(cv2.LUT(plane, _EXPAND, self._expanded), np.uint8)
-        turns = round(frame.rotation / 90) % 4
+            plane = self._expanded = _expand(plane, self._expanded)
+        turns = _turns(frame)
         if turns:
             self._turned = np.asarray(cv2.rotate(plane, _TURNS[turns], self._turned), np.uint8)
             return self._turned
         return plane if plane.flags.c_contiguous else self._close_up(plane)
+
+    def read_into(self, frame: av.VideoFrame, out: Luma) -> None:
+        """The same, written to `out`, which has the size that `size_of` says; what most cameras send, in one step."""
+        plane = self._as_it_is(frame)
+        if plane is None or _turns(frame) or _is_full_range(frame):
+            np.copyto(out, self.read(frame))
+        else:
+            _expand(plane, out)
 
     def _close_up(self, plane: Luma) -> Luma:
         """The same without the padding between its rows."""
@@ -61,6 +69,21 @@ class LumaReader:
             self._plane = np.asarray(cv2.extractChannel(pairs, _PACKED[name], self._plane), np.uint8)
             return self._plane
         return _rows(frame, step=1) if name.startswith(_PLANAR) else None
+
+
+def size_of(frame: av.VideoFrame) -> tuple[int, int]:
+    """Rows and columns of its luma plane, upright."""
+    return (frame.width, frame.height) if _turns(frame) % 2 else (frame.height, frame.width)
+
+
+def _turns(frame: av.VideoFrame) -> int:
+    """Quarters of a turn to the left that make it upright."""
+    return round(frame.rotation / 90) % 4
+
+
+def _expand(plane: Luma, out: Luma) -> Luma:
+    """Video range to full range. A weighted sum with nothing is what OpenCV does fastest, without a table."""
+    return np.asarray(cv2.addWeighted(plane, _GAIN, plane, 0.0, -16.0 * _GAIN, out), np.uint8)
 
 
 def _rows(frame: av.VideoFrame, step: int) -> Luma:

@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from pipeline.slots import Slot
+
 VERSION = 1
 
 WorkerState = Literal["starting", "ready", "running", "ended"]
@@ -64,7 +66,8 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class FramePacket(Wire, frozen=True, kw_only=True):
-    """One captured picture: full-range luma plane, rows top to bottom, upright; payload is height x width uint8.
+    """One captured picture: full-range luma plane, rows top to bottom, upright, height x width uint8. It is the
+    payload, which is empty where the picture lies in a slot.
 
     decode_errors: corrupt packets met so far by the decoder (they never become a frame and have no seq).
     media_ns: place in a file's own time, 0 at its first picture, the same every time; None from a device.
@@ -77,10 +80,11 @@ class FramePacket(Wire, frozen=True, kw_only=True):
     pixel_format: Literal["gray8"] = "gray8"
     decode_errors: Count = 0
     media_ns: int | None = None
+    slot: Slot | msgspec.UnsetType = msgspec.UNSET
 
     def payload_bytes(self) -> int:
-        """One byte a pixel."""
-        return self.width_px * self.height_px
+        """One byte a pixel, unless the picture lies elsewhere."""
+        return 0 if isinstance(self.slot, Slot) else self.width_px * self.height_px
 
 
 class AudioChunk(Wire, frozen=True, kw_only=True):

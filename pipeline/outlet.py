@@ -6,22 +6,25 @@ from typing import Literal
 
 import av
 import numpy as np
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from pipeline.bus import Publisher
 from pipeline.clock import StopFlag, now_ns
-from pipeline.luma import LumaReader
+from pipeline.luma import LumaReader, size_of
 from pipeline.messages import AudioChunk, FramePacket, StreamEnd
+from pipeline.slots import Slot, SlotWriter
 
 Reason = Literal["end_of_file", "stopped", "failed"]
 
 
 class VideoOutlet:
-    """Numbers frames from 0 and sends them."""
+    """Numbers frames from 0 and sends them, or where they lie. slots: how many pictures may lie in shared memory."""
 
-    def __init__(self, publisher: Publisher, session: str, source: str, stop: StopFlag) -> None:
+    def __init__(self, publisher: Publisher, session: str, source: str, stop: StopFlag, slots: int = 0) -> None:
         self._publisher, self._session, self._source, self._stop = publisher, session, source, stop
         self._luma = LumaReader()
+        self._slots = SlotWriter(slots)
         self._listener = False
         self._seq = 0
 
@@ -32,8 +35,14 @@ class VideoOutlet:
 
     def send(self, frame: av.VideoFrame, t_capture_ns: int, media_ns: int | None, decode_errors: int) -> float:
         """Convert and send; the milliseconds from capture to here. A frame that `stop` cut off has no number."""
-        luma = self._luma.read(frame)
-        height_px, width_px = luma.shape
+        height_px, width_px = size_of(frame)
+        room = self._slots.room(height_px, width_px)
+        slot: Slot | UnsetType = UNSET
+        if room is None:
+            payload = self._luma.read(frame).data.cast("B")
+        else:
+            self._luma.read_into(frame, room)
+            slot, payload = self._slots.filled(), memoryview(b"")
         t_send_ns = now_ns()
         packet = FramePacket(
             session=self._session,
@@ -45,8 +54,9 @@ class VideoOutlet:
             height_px=height_px,
             decode_errors=decode_errors,
             media_ns=media_ns,
+            slot=slot,
         )
-        self._seq += self._publisher.send(packet, luma.data.cast("B"), self._stop)
+        self._seq += self._publisher.send(packet, payload, self._stop)
         return (t_send_ns - t_capture_ns) / 1e6
 
     def end(self, reason: Reason) -> None:

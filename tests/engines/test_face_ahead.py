@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -65,6 +66,22 @@ def test_a_picture_is_given_back_at_once_to_whoever_owns_its_memory(detector: En
         result = finder.locate(shared, i * FRAME_NS)
         shared[:] = 0
     assert [(face.id, face.status) for face in result.faces] == [(1, "tracked")]
+
+
+def test_a_picture_that_nobody_can_write_to_is_kept_while_it_is_looked_at(detector: Engine) -> None:
+    """It need not be copied; afterwards it is let go, so that its memory is used again."""
+    finder, shown, kept = FaceFinder(Slow(detector, 0.02), ahead=True), [], []
+    for i in range(13):
+        picture = scene(place(320, 180), seed=i)
+        picture.flags.writeable = False
+        result = finder.locate(picture, i * FRAME_NS)
+        shown.append(weakref.ref(picture))
+        del picture
+        kept.append(shown[-1]() is not None)
+    assert [(face.id, face.status) for face in result.faces] == [(1, "tracked")]
+    assert any(kept)
+    finder.close()
+    assert not any(each() is not None for each in shown)
 
 
 def test_what_looks_at_this_very_picture_is_not_asked_from_another_thread(detector: Engine) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import av
@@ -9,6 +10,7 @@ import pytest
 from pipeline import capture_video
 from pipeline.bus import WorkerError
 from pipeline.config import CaptureConfig
+from pipeline.slots import Slot
 from tests.pipeline import media
 from tests.pipeline.rig import Rig, running
 
@@ -104,21 +106,40 @@ def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     np.testing.assert_array_equal(rig.pictures[0], shown)
 
 
+@pytest.mark.parametrize("pace", ["max", "realtime"])
 @pytest.mark.parametrize("clockwise_deg", [0, 90, 180, 270])
-def test_turned_clips_arrive_upright(tmp_path: Path, clockwise_deg: int) -> None:
+def test_turned_clips_arrive_upright(tmp_path: Path, clockwise_deg: int, pace: str) -> None:
     shown = media.numbered(2)[1]
     clip = media.video(tmp_path / "clip.mp4", [media.planes(shown, "yuvj420p")] * 2, "libx264", full_range=True)
-    rig = captured(tmp_path, media.turned(clip, clockwise_deg))
+    rig = captured(tmp_path, media.turned(clip, clockwise_deg), pace)
     upright = np.rot90(shown, -clockwise_deg // 90)
     np.testing.assert_array_equal(rig.pictures[0], upright)
     assert (rig.frames[0].height_px, rig.frames[0].width_px) == upright.shape
 
 
-def test_a_stream_that_changes_its_size(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pace", ["max", "realtime"])
+def test_a_stream_that_changes_its_size(tmp_path: Path, pace: str) -> None:
     small, large = media.numbered(3), media.numbered(6, 96, 80)[3:]
-    rig = captured(tmp_path, media.at_times(tmp_path / "clip.mkv", [*small, *large], [0, 33, 67, 100, 133, 167]))
+    rig = captured(tmp_path, media.at_times(tmp_path / "clip.mkv", [*small, *large], [0, 33, 67, 100, 133, 167]), pace)
     assert [(frame.width_px, frame.height_px) for frame in rig.frames] == [(64, 48)] * 3 + [(96, 80)] * 3
     np.testing.assert_allclose(rig.pictures[5].astype(int), large[2], atol=2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory without a name is Linux's")
+@pytest.mark.parametrize(
+    ("pace", "slots", "shared"), [("realtime", 8, True), ("realtime", 0, False), ("max", 8, False)]
+)
+def test_where_pictures_lie(tmp_path: Path, pace: str, slots: int, shared: bool) -> None:
+    """In real time in memory that is shared, unless that is not wanted; where none may be lost, in their messages."""
+    shown = media.numbered(4)
+    clip = media.video(
+        tmp_path / "clip.mkv", [media.planes(each, "yuv420p") for each in shown], "ffv1", full_range=True
+    )
+    capture = CaptureConfig(camera=str(clip), pace="max" if pace == "max" else "realtime", mic="none", slots=slots)
+    with running(capture_video.run, tmp_path, capture) as rig:
+        rig.to_the_end()
+    assert [isinstance(frame.slot, Slot) for frame in rig.frames] == [shared] * 4
+    np.testing.assert_array_equal(rig.pictures, shown)
 
 
 # When it arrives.

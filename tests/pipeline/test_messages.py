@@ -27,6 +27,7 @@ from pipeline.messages import (
     encode,
     topic_of,
 )
+from pipeline.slots import Slot
 
 FRAME = FramePacket(
     session="s", source="camera-0", seq=3, t_capture_ns=1, t_send_ns=2, width_px=2, height_px=1, media_ns=0
@@ -68,6 +69,17 @@ GOLDEN: list[tuple[Wire, bytes | None, list[bytes]]] = [
             b"\x8b\xa1v\x01\xa7session\xa1s\xa6source\xa8camera-0\xa3seq\x03\xact_capture_ns\x01\xa9t_send_ns\x02"
             b"\xa8width_px\x02\xa9height_px\x01\xacpixel_format\xa5gray8\xaddecode_errors\x00\xa8media_ns\x00",
             b"ab",
+        ],
+    ),
+    (
+        msgspec.structs.replace(FRAME, slot=Slot(7, 1, 9, 5)),
+        b"",
+        [
+            b"frame",
+            b"\x8c\xa1v\x01\xa7session\xa1s\xa6source\xa8camera-0\xa3seq\x03\xact_capture_ns\x01\xa9t_send_ns\x02"
+            b"\xa8width_px\x02\xa9height_px\x01\xacpixel_format\xa5gray8\xaddecode_errors\x00\xa8media_ns\x00"
+            b"\xa4slot\x84\xa3pid\x07\xa7made_ns\x01\xa2fd\x09\xa4turn\x05",
+            b"",
         ],
     ),
     (
@@ -184,6 +196,7 @@ def test_another_version_is_refused_and_both_are_named(
         ([b"event", GOLDEN[-1][2][1].replace(b"why", b"\xff\xfe")], "topic 'event'"),
         ([b"event", b"[" * 100_000], "topic 'event'"),
         ([*GOLDEN[0][2][:2], b"abc"], "takes 2 bytes as its payload, got 3"),
+        ([*GOLDEN[1][2][:2], b"ab"], "takes 0 bytes as its payload, got 2"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
