@@ -173,7 +173,8 @@ class CropBatch:
     def __init__(self, spec: CropSpec, most: int) -> None:
         self._spec, self._halves = spec, Halves()
         self._crops = np.empty((most, spec.size_px, spec.size_px), np.uint8)
-        self._tensor = np.empty((most, 1, spec.size_px, spec.size_px), np.float32)
+        tensor = np.empty((most, 1, spec.size_px, spec.size_px), np.float32)
+        self._tensors = [tensor[:count] for count in range(most + 1)]
 
     def cut(self, luma: Luma, faces: Sequence[Points]) -> tuple[Affine, ...]:
         """Crop the faces with these landmarks [5, 2] out of a picture; the similarity of each, from picture to crop.
@@ -186,5 +187,6 @@ class CropBatch:
         return affines
 
     def tensor(self, count: int) -> npt.NDArray[np.float32]:
-        """The network's input [count, 1, S, S] of the first `count` crops, to be read until the next is made."""
-        return to_tensor(self._crops[:count], self._spec, self._tensor[:count])
+        """The network's input [count, 1, S, S] of the first `count` crops, to be read until the next is made. For as
+        many it is the same array each time, and an engine need not be told anew where it lies."""
+        return to_tensor(self._crops[:count], self._spec, self._tensors[count])

@@ -191,6 +191,21 @@ def test_outputs_belong_to_the_caller(engine: Engine, model: ModelFile, astronau
     assert_equal(engine.infer(picture(model, astronaut)), kept)
 
 
+def test_memory_that_is_given_again_is_read_again(engine: Engine, model: ModelFile, astronaut: Luma) -> None:
+    """A session writes its crops to the same array; other arrays may come in between."""
+    one = picture(model, astronaut)
+    two = {name: array[..., ::-1] * np.float32(0.5) for name, array in one.items()}
+    wanted = {name: engine.infer(each) for name, each in (("one", one), ("two", two))}
+    shared = {name: np.empty_like(array) for name, array in one.items()}
+    for name, each in (("one", one), ("two", two), ("one", one)):
+        for key, array in shared.items():
+            array[...] = each[key]
+        assert_equal(engine.infer(shared), wanted[name])
+        engine.infer(picture(model, astronaut, 2))
+        assert_equal(engine.infer(shared), wanted[name])
+        assert_equal(engine.infer(two), wanted["two"])
+
+
 @pytest.mark.parametrize("batch", [1, 3, 4])
 def test_any_memory_layout_is_read_rightly(engine: Engine, model: ModelFile, astronaut: Luma, batch: int) -> None:
     inputs = picture(model, astronaut, batch)
@@ -216,10 +231,11 @@ def test_wrong_inputs_are_refused(engine: Engine, model: ModelFile, astronaut: L
         inputs | {name: np.concatenate([array, array], axis=fixed)},
         inputs | {name: array[..., :0]},
     ]
-    for each in wrong:
-        with pytest.raises(EngineError, match=name):
-            engine.infer(each)
-    assert engine.infer(inputs)
+    for _ in range(2):  # before and after right ones
+        for each in wrong:
+            with pytest.raises(EngineError, match=name):
+                engine.infer(each)
+        assert engine.infer(inputs)
 
 
 def test_it_says_what_it_is(engine: Engine, model: ModelFile) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from engines.spec import ModelFile
+import openvino
+import pytest
+
+from engines.backend_openvino import OpenVinoEngine
+from engines.spec import ModelFile, load_model_file
 
 _SIGNALS = """
 import gc, os, signal, sys
@@ -28,3 +32,29 @@ def test_a_process_outlives_signals_after_engines_were_closed_in_any_order(tiny:
     command = [sys.executable, "-c", _SIGNALS, str(tiny.path.parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
+@pytest.mark.parametrize("capabilities", [None, ["FP32", "INT8"]])
+def test_what_int8_leaves_runs_in_bf16_where_the_cpu_has_it(
+    capabilities: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = capabilities or openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if capabilities is not None:
+        monkeypatch.setattr("engines.backend_openvino._core", lambda: _Without(openvino.Core(), capabilities))
+    engine = OpenVinoEngine(load_model_file("agcm-live"), "int8")
+    asked = engine._any_shape.get_compiled_model().get_property("INFERENCE_PRECISION_HINT")
+    assert asked == (openvino.Type.bf16 if "BF16" in found else openvino.Type.f32)
+    engine.close()
+
+
+class _Without:
+    """OpenVINO on a CPU that can do less."""
+
+    def __init__(self, core: openvino.Core, capabilities: list[str]) -> None:
+        self._core, self._capabilities = core, capabilities
+
+    def get_property(self, *_names: str) -> list[str]:
+        return self._capabilities
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._core, name)

@@ -195,6 +195,7 @@ def test_faces_in_shared_memory_are_the_same_as_alone(astronaut: Luma) -> None:
         np.testing.assert_array_equal(tensor, to_tensor(alone, spec))
         assert tensor.flags.c_contiguous
         assert np.shares_memory(batch.tensor(1), tensor)
+        assert batch.tensor(3) is tensor
 
 
 def test_more_faces_than_there_is_room_for_are_refused(astronaut: Luma) -> None:
