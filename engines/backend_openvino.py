@@ -104,6 +104,7 @@ class OpenVinoEngine:
     def _bind(self, inputs: Mapping[str, Array]) -> None:
         """Have the next call read these arrays where they lie. A session writes its crops to the same array again."""
         check_inputs(self.manifest, inputs)
+        self._bound = {}
         shapes = {name: array.shape for name, array in inputs.items()}
         if self._first_shape is None:
             self._specialise(shapes)
@@ -115,8 +116,8 @@ class OpenVinoEngine:
         except Exception as error:  # see above
             raise self._error("failed on", error) from error
         self._held = held
-        # What had to be copied is copied anew each time.
-        self._bound = dict(inputs) if all(held[name] is array for name, array in inputs.items()) else {}
+        if all(held[name] is array for name, array in inputs.items()):  # what had to be copied is copied anew each time
+            self._bound = dict(inputs)
 
     def _specialise(self, shapes: dict[str, tuple[int, ...]]) -> None:
         """Compile the graph for the shapes of the first call."""

@@ -221,7 +221,8 @@ class Subscriber(_Socket):
         poller.register(self._socket, zmq.POLLIN)
 
     def receive(self, timeout_ms: int) -> Received | None:
-        """The next message in order; None if none came in time. Raises MessageError on bytes that are none."""
+        """The next message in order; None if none came in time, or its picture is gone. Raises MessageError on bytes
+        that are none."""
         if not self._pending and self._socket.poll(timeout_ms):
             self._pending.append(self._take())
         return self._whole(self._pending.popleft()) if self._pending else None
@@ -241,7 +242,7 @@ class Subscriber(_Socket):
         return self._whole(self._pending.popleft())
 
     def _whole(self, received: Received) -> Received | None:
-        """With the picture that lies elsewhere; None, and it is lost, if that is gone."""
+        """The message with its picture, where that lies in a slot; None, and it is lost, if that is gone."""
         packet = received.message
         if not isinstance(packet, FramePacket) or not isinstance(packet.slot, Slot):
             return received

@@ -195,9 +195,6 @@ class Event(Wire, frozen=True, kw_only=True):
     text: str
 
 
-Message = FramePacket | AudioChunk | StreamEnd | EngagementFrame | Health | Event
-
-
 @dataclass(frozen=True, slots=True)
 class Topic:
     """A row of TOPICS.

@@ -74,7 +74,7 @@ class SlotWriter:
 
 
 class SlotReader:
-    """Borrows pictures from the slots of a sender."""
+    """Borrows pictures from the slots of a sender, each once."""
 
     def __init__(self) -> None:
         self._set = (0, 0)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import openvino
 import pytest
 
 from engines.backend_openvino import OpenVinoEngine
+from engines.base import EngineError
 from engines.spec import ModelFile, load_model_file
 
 _SIGNALS = """
@@ -32,6 +34,22 @@ def test_a_process_outlives_signals_after_engines_were_closed_in_any_order(tiny:
     command = [sys.executable, "-c", _SIGNALS, str(tiny.path.parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
+def test_after_arrays_that_could_not_be_read_others_are(tiny: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise RuntimeError("no memory")
+
+    engine = OpenVinoEngine(tiny)
+    one = np.random.default_rng(0).random((1, *tiny.manifest.inputs[0].shape[1:]), np.float32)
+    name = tiny.manifest.inputs[0].name
+    wanted = engine.infer({name: one})
+    with monkeypatch.context() as patched, pytest.raises(EngineError, match="no memory"):
+        patched.setattr(openvino, "Tensor", refuse)
+        engine.infer({name: np.concatenate([one, one])})
+    for key, array in engine.infer({name: one}).items():
+        np.testing.assert_array_equal(array, wanted[key])
+    engine.close()
 
 
 @pytest.mark.parametrize("capabilities", [None, ["FP32", "INT8"]])
