@@ -248,8 +248,8 @@ class Subscriber(_Socket):
             return received
         try:
             picture = self._slots.borrow(packet.slot, packet.width_px * packet.height_px)
-        except PermissionError as error:
-            what = f"the pictures of process {packet.slot.pid} may not be read here ({error.strerror})"
+        except OSError as error:
+            what = f"the pictures of process {packet.slot.pid} cannot be read here ({error.strerror})"
             raise BusError(f"{what}; --set capture.slots=0 sends them") from error
         if picture is None:
             self._lost[_key(received)] += 1

@@ -23,6 +23,7 @@ if sys.platform == "linux":
     import fcntl
 
 _HEADER_BYTES: Final = mmap.PAGESIZE  # the turn, then a picture that begins with a page
+_PATIENCE: Final = 50
 
 Plane = NDArray[np.uint8]
 
@@ -79,20 +80,25 @@ class SlotReader:
     def __init__(self) -> None:
         self._set = (0, 0)
         self._seen: dict[int, _Memory] = {}
+        self._missed = 0
 
     def borrow(self, slot: Slot, size_bytes: int) -> memoryview | None:
         """The picture, read-only, which stays as it is until nobody views it any more; None if it is gone.
 
-        Raises PermissionError if this process may not read the sender's memory.
+        Raises OSError if this process may not read the sender's memory, or finds that of no picture for long.
         """
         if self._set != (slot.pid, slot.made_ns):
             self._set, self._seen = (slot.pid, slot.made_ns), {}
         try:
             memory = self._seen.get(slot.fd) or self._open(slot)
             plane = memory.plane(size_bytes)
-        except PermissionError:
-            raise
-        except (OSError, ValueError):  # its sender has gone, or has other pictures now
+        except ValueError:  # what is there now is something else
+            return None
+        except OSError as error:
+            # Mostly its sender has gone, or has pictures of another size by now.
+            self._missed += 1
+            if isinstance(error, PermissionError) or self._missed > _PATIENCE:
+                raise
             return None
         if not _lock(memory.fd, fcntl.LOCK_SH):  # it is being filled anew
             return None
@@ -106,6 +112,7 @@ class SlotReader:
     def _open(self, slot: Slot) -> _Memory:
         memory = _Memory(os.open(f"/proc/{slot.pid}/fd/{slot.fd}", os.O_RDONLY | os.O_CLOEXEC), mmap.PROT_READ)
         self._seen[slot.fd] = memory
+        self._missed = 0
         return memory
 
 

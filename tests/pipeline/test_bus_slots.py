@@ -90,5 +90,5 @@ def test_memory_that_may_not_be_read_says_what_to_do(
         publisher.wait_for_subscriber("frame", stop, 5.0)
         publisher.send(msgspec.structs.replace(frame(0), slot=Slot(1, 1, 5, 1)), b"")
         monkeypatch.setattr(os, "open", refuse)
-        with pytest.raises(BusError, match=r"process 1 may not be read .*Permission denied.*capture\.slots=0"):
+        with pytest.raises(BusError, match=r"process 1 cannot be read .*Permission denied.*capture\.slots=0"):
             subscriber.receive(WAIT_MS)

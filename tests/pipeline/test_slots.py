@@ -124,6 +124,19 @@ def test_what_is_no_slot_is_no_picture(pid: int, fd: int, turn: int) -> None:
         assert pid != os.getpid()
 
 
+def test_a_reader_that_finds_no_picture_for_long_says_so() -> None:
+    """As where other processes cannot be looked into; one that is started anew finds nothing for a moment only."""
+    writer, reader = SlotWriter(2), SlotReader()
+    nobody = Slot(-1, 1, 5, 1)
+    for _ in range(3):
+        for _ in range(40):
+            assert reader.borrow(nobody, HIGH * WIDE) is None
+        assert (borrowed(reader, written(writer, 3)) == 3).all()
+    with pytest.raises(FileNotFoundError):
+        for _ in range(100):
+            assert reader.borrow(nobody, HIGH * WIDE) is None
+
+
 def test_memory_and_descriptors_are_given_back() -> None:
     before = open_files()
     writer, reader = SlotWriter(4), SlotReader()
