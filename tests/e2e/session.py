@@ -96,14 +96,14 @@ def live_session(*arguments: str, env: Mapping[str, str] | None = None) -> Itera
         try:
             yield Session(process, inbox)
         finally:
-            for member in _members(process.pid):
+            for member in members(process.pid):
                 member.kill()
             if process.stderr is not None:
                 process.stderr.close()
             process.wait(10)
 
 
-def _members(group: int) -> list[psutil.Process]:
+def members(group: int) -> list[psutil.Process]:
     """The living processes of a group; an ended one that nobody has waited for is not alive."""
     found = []
     for process in psutil.process_iter():
@@ -116,7 +116,7 @@ def _members(group: int) -> list[psutil.Process]:
 def left_behind(group: int) -> list[psutil.Process]:
     """Who still lives; Python's own helper processes see a moment later that theirs is gone."""
     deadline_s = time.monotonic() + 1.0
-    while (living := _members(group)) and time.monotonic() < deadline_s:
+    while (living := members(group)) and time.monotonic() < deadline_s:
         time.sleep(0.02)
     return living
 
