@@ -50,7 +50,7 @@ class SlotWriter:
         self._slots: list[_Memory] = []
         self._shape = (0, 0)
         self._made_ns = 0
-        self._at = 0
+        self._at = self._turn = 0
 
     def room(self, height_px: int, width_px: int) -> Plane | None:
         """Where the next picture [H, W] is to be written, before `filled` is called. None where all slots are being
@@ -62,16 +62,17 @@ class SlotWriter:
         for _ in self._slots:
             self._at = (self._at + 1) % self._count
             slot = self._slots[self._at]
-            if _lock(slot.fd, fcntl.LOCK_EX):
-                slot.turn[0] += 1
+            if slot.lock(fcntl.LOCK_EX):
+                self._turn += 1  # no two pictures of a sender have the same: descriptors are used again
+                slot.turn[0] = self._turn
                 return slot.plane(height_px * width_px).reshape(self._shape)
         return None
 
     def filled(self) -> Slot:
         """Where the picture lies that was written to what `room` gave last."""
         slot = self._slots[self._at]
-        _unlock(slot.fd)
-        return Slot(os.getpid(), self._made_ns, slot.fd, int(slot.turn[0]))
+        slot.unlock()
+        return Slot(os.getpid(), self._made_ns, slot.fd, self._turn)
 
 
 class SlotReader:
@@ -100,13 +101,13 @@ class SlotReader:
             if isinstance(error, PermissionError) or self._missed > _PATIENCE:
                 raise
             return None
-        if not _lock(memory.fd, fcntl.LOCK_SH):  # it is being filled anew
+        if not memory.lock(fcntl.LOCK_SH):  # it is being filled anew
             return None
         if memory.turn[0] != slot.turn:
-            _unlock(memory.fd)
+            memory.unlock()
             return None
         # NumPy leaves out arrays between a view and its memory, and would not hold this one, but holds a memoryview.
-        weakref.finalize(plane, _give_back, memory)
+        weakref.finalize(plane, memory.unlock)
         return plane.data
 
     def _open(self, slot: Slot) -> _Memory:
@@ -132,6 +133,18 @@ class _Memory:
         """Raises ValueError if there is less."""
         return np.frombuffer(self._map, np.uint8, size_bytes, _HEADER_BYTES)
 
+    def lock(self, kind: int) -> bool:
+        """Whether the lock could be had at once."""
+        try:
+            fcntl.flock(self.fd, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def unlock(self) -> None:
+        """For whoever waits for it."""
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
+
 
 def _made(count: int, size_bytes: int) -> list[_Memory]:
     """None where this process may not have so many."""
@@ -143,20 +156,3 @@ def _made(count: int, size_bytes: int) -> list[_Memory]:
         ]
     except OSError:
         return []
-
-
-def _lock(fd: int, kind: int) -> bool:
-    """Whether the lock could be had at once."""
-    try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _unlock(fd: int) -> None:
-    fcntl.flock(fd, fcntl.LOCK_UN)
-
-
-def _give_back(memory: _Memory) -> None:
-    _unlock(memory.fd)

@@ -111,6 +111,17 @@ def test_pictures_of_another_size_have_slots_of_their_own() -> None:
     assert (borrowed(reader, small) == 3).all()
 
 
+def test_a_picture_of_before_is_not_taken_for_another_where_a_descriptor_is_used_again() -> None:
+    writer, reader = SlotWriter(1), SlotReader()
+    earlier: list[Slot] = []
+    for number in range(6):
+        size_px = (HIGH + number % 2, WIDE)
+        slot = written(writer, number, size_px)
+        assert all(reader.borrow(each, HIGH * WIDE) is None for each in earlier)
+        earlier.append(slot)
+    assert len({slot.fd for slot in earlier}) < len(earlier), "they are used again"
+
+
 def test_more_than_a_slot_holds_is_refused() -> None:
     writer, reader = SlotWriter(1), SlotReader()
     assert reader.borrow(written(writer, 1), 10 * os.sysconf("SC_PAGESIZE")) is None
