@@ -20,6 +20,7 @@ SystemName = Literal["agcm", "cem", "cbm", "probcbm", "multitask", "blackbox", "
 _OF_ONE_SYSTEM = (
     ("token_order", "agcm", "patch"), ("evidence", "agcm", 0.0), ("bottleneck", "cbm", "sigmoid"),
     ("learns", "cbm", "joint"), ("attention", "aucam", 0.0), ("landmarks", "agcm", 0.0), ("randint", "agcm", 0.25),
+    ("landmark_channels", "agcm", 0), ("attention_channels", "agcm", 0),
 )  # fmt: skip
 """Keys that one system alone has, and what they are elsewhere."""
 _BOTTLENECKS = ("agcm", "cem", "cbm", "probcbm")
@@ -80,7 +81,8 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     learning_rate: peak of one cosine with warm-up. head_rate: how many times faster what is above the backbone learns.
     ema: decay of the averaged weights, which are what is exported.
     attention: loss weight of aucam's map. evidence: of agcm's concepts with their maps hidden. landmarks: of where the
-    face lies in the crop, which agcm says only if this is above 0. randint: how often agcm learns from a concept's
+    face lies in the crop, which agcm says only if this is above 0. landmark_channels, attention_channels: see
+    training.agcm.model. randint: how often agcm learns from a concept's
     label in place of its activation. freeze_backbone: train concepts and heads only. exclude_subjects: of the
     engagement corpus. token_order: of agcm; "viewed" repeats a defect of the authors' code. bottleneck, learns: of cbm.
     """
@@ -108,6 +110,8 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     attention: float = 0.0
     evidence: float = 0.0
     landmarks: float = 0.0
+    landmark_channels: int = 0
+    attention_channels: int = 0
     randint: float = 0.25
     freeze_backbone: bool = False
     exclude_subjects: tuple[int, ...] = ()
@@ -131,8 +135,8 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         stages = {phase.train for phase in self.phases}
         if stages != {"everything"} and self.system not in _BOTTLENECKS:
             raise ValueError(f"phases: system {self.system!r} has no bottleneck, so train must be 'everything'")
-        if min(self.landmarks, self.randint) < 0 or self.randint > 1:
-            raise ValueError("landmarks is not below 0, and randint is a share from 0 to 1")
+        if min(self.landmarks, self.landmark_channels, self.attention_channels, self.randint) < 0 or self.randint > 1:
+            raise ValueError("landmarks and channels are not below 0, and randint is a share from 0 to 1")
         if self.learns == "sequential" and "everything" in stages:
             raise ValueError("learns = 'sequential' needs phases with train = 'concepts', then train = 'task'")
 

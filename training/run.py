@@ -16,7 +16,10 @@ from training.experiment import Experiment, ExperimentError
 from training.hardware import Hardware, launched
 from training.systems.table import build
 
-_NETWORK = ("system", "embedding", "deep_channels", "token_order", "bottleneck", "learns")
+_NETWORK = (
+    "system", "embedding", "deep_channels", "attention_channels", "landmark_channels", "token_order", "bottleneck",
+    "learns",
+)  # fmt: skip
 """Keys of an experiment that a checkpoint cannot go on without; and the backbone's kind."""
 _FREE = ("name", "threads", "ict", "init", "backbone")
 """Keys that may change without a word; of the backbone its weights, which a checkpoint replaces."""

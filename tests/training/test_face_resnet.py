@@ -143,6 +143,15 @@ def test_a_network_of_other_sizes_is_refused(parameters: list[np.ndarray], tmp_p
         LumaFaceResNet(8).load(path)
 
 
+def test_a_slim_network_has_fewer_channels_inside_its_blocks_alone_and_no_file_to_start_from(dat: Path) -> None:
+    wide, slim = LumaFaceResNet(24), LumaFaceResNet(24, slim=2)
+    shapes = [{name: value.shape for name, value in net.state_dict().items()} for net in (wide, slim)]
+    differing = {name for name in shapes[0] if shapes[0][name] != shapes[1][name]}
+    assert differing and all(".first." in name or name.endswith("second.conv.weight") for name in differing)
+    with pytest.raises(ValueError, match=r"a slim network starts from a wide one \(python -m training.slim\)"):
+        slim.load(dat)
+
+
 @pytest.mark.parametrize("side_px", [80, 112])
 def test_the_grid_is_a_sixteenth_of_the_picture(side_px: int) -> None:
     network = LumaFaceResNet(24).eval()

@@ -31,7 +31,7 @@ from training.systems.table import agcm
 
 SHIPPED = load_model_file("agcm-live")
 CONFIGS = Path("training/configs")
-CONFIG = CONFIGS / "agcm-live-further.toml"
+CONFIG = CONFIGS / "agcm-live-slim.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def exported(experiment: Experiment, path: Path) -> ModelFile:
     return ModelFile(path, msgspec.structs.replace(SHIPPED.manifest, outputs=outputs))
 
 
-@pytest.fixture(scope="module", params=["agcm-live-further", "agcm-sface", "agcm-lite"])
+@pytest.fixture(scope="module", params=["agcm-live-slim", "agcm-live-further", "agcm-sface", "agcm-lite"])
 def restored(request: pytest.FixtureRequest, crops: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Restored:
     experiment = load(CONFIGS / f"{request.param}.toml")
     path = tmp_path_factory.mktemp("restore") / "model.onnx"

@@ -24,6 +24,7 @@ BACKBONES: Mapping[str, Callable[[int], Backbone]] = {
     "efficientnet-lite0": LumaEfficientNetLite0,
     "face-resnet": LumaFaceResNet,
     "face-resnet-wide": partial(LumaFaceResNet, times=2),
+    "face-resnet-slim": partial(LumaFaceResNet, slim=2),
     "sface": LumaSFace,
     "vit-b16": _vit(12, 768, 12),
     "vit-s16": _vit(12, 384, 6),

@@ -75,12 +75,15 @@ def _statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, which is averaged over 2x2 cells and padded with empty channels."""
+    """Two 3x3 convolutions beside a shortcut, which is averaged over 2x2 cells and padded with empty channels.
 
-    def __init__(self, channels_in: int, channels: int, halves: bool) -> None:
+    inner: channels between the two.
+    """
+
+    def __init__(self, channels_in: int, channels: int, halves: bool, inner: int) -> None:
         super().__init__()
-        self.first = ConvNorm(channels_in, channels, 3, 2 if halves else 1)
-        self.second = ConvNorm(channels, channels, 3, 1)
+        self.first = ConvNorm(channels_in, inner, 3, 2 if halves else 1)
+        self.second = ConvNorm(inner, channels, 3, 1)
         self.halves, self.added = halves, channels - channels_in
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,31 +94,36 @@ class Residual(nn.Module):
         """See ConvNorm.settle."""
         return self._join(x, self.second.settle(F.relu(self.first.settle(x))))
 
-    def _join(self, x: Tensor, y: Tensor) -> Tensor:
+    def shortcut(self, x: Tensor) -> Tensor:
+        """What is added to the convolutions' answer to x."""
         short = F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False) if self.halves else x
-        return F.relu(F.pad(short, (0, 0, 0, 0, 0, self.added)) + y)
+        return F.pad(short, (0, 0, 0, 0, 0, self.added))
+
+    def _join(self, x: Tensor, y: Tensor) -> Tensor:
+        return F.relu(self.shortcut(x) + y)
 
 
 class LumaFaceResNet(nn.Module):
     """Luma [B, 1, S, S] -> features [B, channels, S / 16, S / 16].
 
     deep_channels: width of the stride-32 features after their projection; 0 leaves them out. times: how many times as
-    wide as dlib's network it is.
+    wide as dlib's network it is. slim: how many times fewer channels lie between the two convolutions of a block, whose
+    answer is as wide as ever; such a network starts from a wider one (training.slim), not from dlib's file.
     """
 
-    def __init__(self, deep_channels: int, times: int = 1) -> None:
+    def __init__(self, deep_channels: int, times: int = 1, slim: int = 1) -> None:
         super().__init__()
         width = _STEM_CHANNELS * times
         self.stem = ConvNorm(1, width, 7, 2)
         blocks: list[Residual] = []
         for count, channels, halves in _STAGES:
             for i in range(count):
-                blocks.append(Residual(width, channels * times, halves and i == 0))
+                blocks.append(Residual(width, channels * times, halves and i == 0, channels * times // slim))
                 width = channels * times
         self.fine = nn.ModuleList(blocks[:_FINE_BLOCKS])
         self.deep = nn.ModuleList(blocks[_FINE_BLOCKS:] if deep_channels else ())
         self.lateral = ConvNorm(_DEEP_CHANNELS * times, deep_channels, 1, 1) if deep_channels else None
-        self.channels, self.times = _FINE_CHANNELS * times + deep_channels, times
+        self.channels, self.times, self.slim = _FINE_CHANNELS * times + deep_channels, times, slim
         self.register_buffer("settled", torch.ones((), dtype=torch.bool))
         self.settled: Tensor
 
@@ -135,7 +143,10 @@ class LumaFaceResNet(nn.Module):
         return torch.cat([x, wide], dim=1)
 
     def load(self, path: Path) -> None:
-        """Fill everything but the lateral layer from dlib's file. Raises ValueError if it is another one."""
+        """Fill everything but the lateral layer from dlib's file. Raises ValueError if it is another one, or if this
+        network is slim."""
+        if self.slim != 1:
+            raise ValueError("a slim network starts from a wide one (python -m training.slim)")
         layers = [self.stem, *(part for block in (*self.fine, *self.deep) for part in (block.first, block.second))]
         tensors = read_dlib(path)
         if len(tensors) < 2 * len(layers):

@@ -31,7 +31,8 @@ class AgcmConfig:
 
     squeeze: reduction of channel attention. backbone, deep_channels: see BACKBONES. randint: probability with
     which a training batch replaces a concept's activation by its label (RandInt, Espinosa Zarlenga et al. 2022).
-    landmarks: whether it also says where the face lies in the crop.
+    landmarks: whether it also says where the face lies in the crop; landmark_channels: `hidden` of Landmarks.
+    attention_channels: channels that the features are mixed down to before the spatial attention reads them; 0 for all.
     """
 
     concepts: int
@@ -44,16 +45,23 @@ class AgcmConfig:
     head_dropout: float = 0.1
     backbone: str = "efficientnet-lite0"
     landmarks: bool = False
+    landmark_channels: int = 0
+    attention_channels: int = 0
 
 
 class SpatialAttention(nn.Module):
-    """MSSA: the three convolutions are linear, so their kernels are summed into one 7x7 before they are applied."""
+    """MSSA: the three convolutions are linear, so their kernels are summed into one 7x7 before they are applied.
 
-    def __init__(self, channels: int, concepts: int, heads: int) -> None:
+    mixtures: see AgcmConfig.attention_channels. They are all that a kernel of that rank reads of the features.
+    """
+
+    def __init__(self, channels: int, concepts: int, heads: int, mixtures: int = 0) -> None:
         super().__init__()
         self.concepts, self.heads = concepts, heads
+        self.mix = nn.Conv2d(channels, mixtures, 1, bias=False) if mixtures else None
+        read = mixtures or channels
         self.kernels = nn.ParameterList(
-            nn.Parameter(torch.randn(concepts * heads, channels, side, side) * (channels * side * side) ** -0.5)
+            nn.Parameter(torch.randn(concepts * heads, read, side, side) * (read * side * side) ** -0.5)
             for side in (3, 5, 7)
         )
         self.norm = nn.BatchNorm2d(concepts * heads)
@@ -65,7 +73,7 @@ class SpatialAttention(nn.Module):
         self.folded = self.kernel().detach()
 
     def kernel(self) -> Tensor:
-        """The summed 7x7 kernel [K * H, D, 7, 7]."""
+        """The summed 7x7 kernel [K * H, D, 7, 7], or of as many channels as are read."""
         if self.folded is not None:
             return self.folded
         small, middle, large = self.kernels
@@ -74,7 +82,8 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, D, h, w] -> A [B, K, h * w]; every row sums to 1."""
-        scores = self.norm(F.conv2d(x, self.kernel(), padding=3))
+        read = x if self.mix is None else self.mix(x)
+        scores = self.norm(F.conv2d(read, self.kernel(), padding=3))
         attention: Tensor = scores.reshape(len(x), self.concepts, self.heads, -1).float().softmax(-1).mean(2)
         return attention
 
@@ -88,14 +97,14 @@ class Agcm(LinearConcepts):
         self.config = config
         d, k, m = backbone.channels, config.concepts, config.embedding
         reduced = d // config.squeeze
-        self.attention = SpatialAttention(d, k, config.attention_heads)
+        self.attention = SpatialAttention(d, k, config.attention_heads, config.attention_channels)
         self.squeeze = nn.Parameter(torch.randn(k, reduced, d) * (2 / d) ** 0.5)
         self.excite = nn.Parameter(torch.randn(k, d, reduced) * reduced**-0.5)
         self.query = nn.Parameter(torch.randn(k, d) * d**-0.5)
         self.embed = nn.Parameter(torch.randn(k, 2 * m, d) * (2 / d) ** 0.5)
         self.embed_bias = nn.Parameter(torch.zeros(k, 2 * m))
         self.score = nn.Linear(2 * m, 1)
-        self.landmarks = Landmarks(d) if config.landmarks else None
+        self.landmarks = Landmarks(d, config.landmark_channels) if config.landmarks else None
         if config.landmarks:
             self.names = (*LinearConcepts.names, "landmarks")
 

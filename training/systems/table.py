@@ -28,6 +28,7 @@ def agcm(experiment: Experiment) -> Agcm:
     config = AgcmConfig(
         _CONCEPTS, _OUTPUTS, experiment.embedding, deep_channels=experiment.deep_channels,
         backbone=experiment.backbone.kind, randint=experiment.randint, landmarks=experiment.landmarks > 0,
+        landmark_channels=experiment.landmark_channels, attention_channels=experiment.attention_channels,
     )  # fmt: skip
     return ViewedAgcm(config) if experiment.token_order == "viewed" else Agcm(config)
 
