@@ -8,6 +8,7 @@ Per concept k, over features X [D, n] on n grid cells:
 * activation p = sigmoid(v . z + b) with v, b shared; embedding c = p c+ + (1 - p) c-;
 * heads: one linear layer on all c. Column 0 is the engagement score, the others are expression logits.
 
+The features may be mixed down linearly before the spatial attention reads them (AgcmConfig.attention_channels).
 e is the published map: it is exactly the weight with which each cell's features enter the concept. `ViewedAgcm` is the
 same model with a defect of the authors' released code, to show what it costs.
 """
