@@ -41,7 +41,8 @@ F32 = npt.NDArray[np.float32]
 HOW: Final = Augment(rotate_deg=12.0, shift_px=6.0)
 """How crops are moved: more than a head moves between two pictures."""
 _HIDDEN, _BATCH, _PEAK_RATE, _CHECKED = 64, 64, 2e-3, 64
-_LOOKED_AT: Final = "system.attention.folded"
+_LOOKED_AT: Final = ("system.attention.mix.weight", "system.attention.folded")
+"""What reads the features, the mixtures of them before the kernel that would read them itself."""
 
 
 class HeadError(RuntimeError):
@@ -50,9 +51,10 @@ class HeadError(RuntimeError):
 
 def features_of(network: onnx.ModelProto) -> str:
     """The name of what the attention of an exported AGCM looks at. Raises HeadError if it has no such attention."""
-    for node in network.graph.node:
-        if node.op_type == "Conv" and _LOOKED_AT in node.input:
-            return str(node.input[0])
+    for weight in _LOOKED_AT:
+        for node in network.graph.node:
+            if node.op_type == "Conv" and weight in node.input:
+                return str(node.input[0])
     raise HeadError("only AGCM's network has features that an attention looks at")
 
 

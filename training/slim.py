@@ -209,7 +209,7 @@ def main(
     slim: Annotated[Path, typer.Argument(help="an experiment with a slimmer form of it")],
     crops: Annotated[list[Path], typer.Argument(help="prepared crops to learn from; no labels are used")],
     out: Annotated[Path, typer.Option(help="folder for the checkpoint and the weights")],
-    feature_steps: Annotated[int, typer.Option(min=0, help="batches of 64 that the features are learnt from")] = 4500,
+    feature_steps: Annotated[int, typer.Option(min=0, help="batches of 64 that the features are learnt from")] = 4000,
     answer_steps: Annotated[int, typer.Option(min=0, help="batches of 64 that the answers are learnt from")] = 2400,
     precision: Annotated[Precision, typer.Option(help="bf16-mixed, or 32-true where bf16 is slow")] = "bf16-mixed",
 ) -> None:

@@ -94,3 +94,11 @@ def test_a_head_that_is_not_the_fitted_one_is_not_joined(bare: ModelFile, tmp_pa
     landmark_head.check(bare, made, one, engine, crops)
     with pytest.raises(landmark_head.HeadError, match="does not answer what the fitted one does"):
         landmark_head.check(bare, made, other, engine, crops)
+
+
+def test_the_head_reads_all_features_and_not_the_mixtures_that_the_attention_reads(
+    bare: ModelFile, tmp_path: Path
+) -> None:
+    engine = landmark_head.opened(bare, tmp_path)
+    features = engine.infer({"crop": np.zeros((1, 1, 112, 112), np.float32)})[engine.manifest.outputs[0].name]
+    assert features.shape == (1, 128 + 96, 7, 7)
