@@ -53,6 +53,7 @@ class Plan:
     answers_rate: float = 6e-4
 
     def stages(self) -> Iterator[tuple[str, int, float]]:
+        """Name, batches and peak rate of each stage, in order."""
         yield _FEATURES, self.features, self.features_rate
         yield _ANSWERS, self.answers, self.answers_rate
 
