@@ -1,9 +1,9 @@
 """A slim network that answers what a wide one does: `python -m training.slim WIDE.toml WIDE.pt SLIM.toml CROPS.npz`.
 
-It starts from the wide network's weights (training.agcm.slimming), learns to have the wide one's features, block by
-block, and then to give its answers (training.agcm.imitation), on crops that are varied as in any training. No label is
-asked for, but for where the face lies in the crop, which the preparation knows and the wide network need not say. What
-comes of it is a start for `training.train`, as any run's weights are.
+It starts from the wide network's weights (training.agcm.slimming), learns to have the wide one's features at every
+resolution, and then to give its answers (training.agcm.imitation), on crops that are varied as in any training. No
+label is asked for, but for where the face lies in the crop, which the preparation knows and the wide network need not
+say. What comes of it is a start for `training.train`, as any run's weights are.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def start(wide: Agcm, slim: Agcm, samples: Samples, side_px: int) -> None:
 
 
 def features(wide: Agcm, slim: Agcm) -> Loss:
-    """The loss of the first stage: what the blocks and the backbone answer."""
+    """The loss of the first stage: what each resolution and the backbone answer."""
 
     def loss(crops: Tensor, points: Tensor) -> Tensor:
         with torch.no_grad(), watched(_parts(wide)) as wanted:

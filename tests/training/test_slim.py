@@ -27,6 +27,7 @@ from training.agcm.slimming import SlimError, least_squares, slimmed
 from training.data.samples import save
 from training.experiment import ExperimentError, load
 from training.export import tensors
+from training.hardware import Precision
 from training.restore import settle
 from training.run import load_weights
 from training.systems.table import agcm
@@ -161,8 +162,9 @@ def run(experiments: tuple[Path, Path], weights: Path, out: Path, features: int,
     )
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_a_slim_network_learns_to_answer_what_the_wide_one_does(
-    experiments: tuple[Path, Path], wide: Agcm, crops: Tensor, tmp_path: Path
+    experiments: tuple[Path, Path], wide: Agcm, crops: Tensor, tmp_path: Path, precision: Precision
 ) -> None:
     """From nothing, so that all of it is learnt; the face's place too."""
     experiment, slim = load(experiments[1]), network(experiments[1])
@@ -178,7 +180,7 @@ def test_a_slim_network_learns_to_answer_what_the_wide_one_does(
         ]
 
     before = losses()
-    slimming.learn(wide, slim, learnable(40), experiment, slimming.Plan(40, 40, 16), tmp_path, "32-true")
+    slimming.learn(wide, slim, learnable(40), experiment, slimming.Plan(40, 40, 16), tmp_path, precision)
     assert np.all(np.divide(losses(), before) < 0.6)
 
 

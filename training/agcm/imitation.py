@@ -1,6 +1,6 @@
 """Losses of a network that learns to answer what another one answers, without labels (Hinton, Vinyals, Dean 2015).
 
-Features are compared block by block (Romero et al., "FitNets", ICLR 2015), answers as what they are: probabilities by
+Features are compared part by part (Romero et al., "FitNets", ICLR 2015), answers as what they are: probabilities by
 their divergence, embeddings by their distance. Each is 0 where both networks are alike.
 """
 
