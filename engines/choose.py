@@ -17,8 +17,9 @@ from engines.cores import MOST_THREADS, physical, usable
 from engines.spec import ManifestError, ModelFile, quantised_spec
 
 # How far, on any row of what it is judged on, a lower precision may lie from fp32 to be taken, in units of the value:
-# a concept's activation, the score (column 0 of the heads), and the detector's confidence.
-TOLERANCE: Mapping[str, float] = {"activation": 0.02, "score": 0.02, "heatmap": 0.02}
+# a concept's activation, the score (column 0 of the heads), and the detector's confidence, which is only compared with
+# thresholds.
+TOLERANCE: Mapping[str, float] = {"activation": 0.02, "score": 0.02, "heatmap": 0.05}
 
 _WARM_UP_RUNS = 2
 _MEASURE_S = 0.4

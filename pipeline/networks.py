@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 
 from engines.base import Array, Engine, EngineError
-from engines.choose import choose
+from engines.choose import Chosen, choose
 from engines.frame_engine import FrameEngine
 from engines.fusion import HearingSpec, TimedSpec
 from engines.preprocess import Luma, to_tensor
@@ -27,7 +28,7 @@ from engines.spec import (
 )
 from engines.voice import HOP
 from pipeline.bus import WorkerError
-from pipeline.config import LiveConfig
+from pipeline.config import EngineConfig, LiveConfig
 from pipeline.sources import may_hear
 
 DETECTOR = "centerface"
@@ -72,15 +73,14 @@ def load(cfg: LiveConfig) -> Networks:
             raise WorkerError(f"model {engine.model!r} is no concept model: its manifest has no heads or no crop", 2)
         if cfg.readout.voice_prior and (model.manifest.hearing is None or model.manifest.hearing.prior is None):
             raise WorkerError(f"readout.voice_prior: model {engine.model!r} has no prior weights of a voice", 2)
-        # It works beside the analysis and has time (engines.ahead): on one thread, which gives way.
-        usual, *others = (_sight(cfg, shape) for shape in _SHAPES)
-        detector = choose(engine.backend, load_model_file(DETECTOR), "fp32", 1, {"luma": usual})
         faces = _faces(crop)
         hears = load_voice_file(model) if may_hear(cfg.capture) else None
         rest_s = 0.0 if cfg.capture.pace == "max" else _REST_S
         concepts = choose(
             engine.backend, model, engine.precision, engine.threads, {"crop": faces[:1]}, {"crop": faces}, rest_s
         )
+        usual, *others = (_sight(cfg, shape) for shape in _SHAPES)
+        detector = _detector(concepts.engine, engine, usual)
         voice = None if hears is None else choose(engine.backend, hears, "fp32", 1, _hush(hears))
         _met(detector.engine, [{"luma": other} for other in others])
         several = range(2, min(cfg.face.max_faces, _MOST_MET, len(faces)) + 1)
@@ -96,6 +96,14 @@ def load(cfg: LiveConfig) -> Networks:
         model.manifest.hearing, model.manifest.timed, () if hears is None else hears.manifest.concepts, tuple(notices),
         frames,
     )  # fmt: skip
+
+
+def _detector(concepts: Engine, engine: EngineConfig, usual: Array) -> Chosen:
+    """The detector, on one thread: it works beside the analysis, has time (engines.ahead) and gives way. In fp32 where
+    that is asked for, and on a GPU, which takes as little time for it."""
+    exact = concepts.device == "gpu" or engine.precision == "fp32"
+    judge = {"luma": _among(_tiles(), usual)}
+    return choose(engine.backend, load_model_file(DETECTOR), "fp32" if exact else None, 1, {"luma": usual}, judge)
 
 
 def _frames(engine: Engine, model: ModelFile) -> tuple[FrameEngine | None, tuple[str, ...]]:
@@ -138,11 +146,29 @@ def _sight(cfg: LiveConfig, shape: float) -> Array:
     return _texture(max(32, round(side * shape / 32) * 32), side)[None, None].astype(np.float32)
 
 
-def _faces(crop: CropSpec) -> Array:
-    """Crops of a face that looks, speaks and moves, float32 [N, 1, S, S]: engines are chosen on what they are for."""
+def _tiles() -> list[Luma]:
+    """Pictures of a face that looks, speaks and moves: engines are chosen on what they are for."""
     strip = cv2.imread(str(FACES), cv2.IMREAD_GRAYSCALE)
     if strip is None:
         raise WorkerError(f"{FACES} is missing or no picture; get the whole repository", 2)
-    tiles = np.hsplit(strip, strip.shape[1] // strip.shape[0])
+    return [np.asarray(tile, np.uint8) for tile in np.hsplit(strip, strip.shape[1] // strip.shape[0])]
+
+
+def _faces(crop: CropSpec) -> Array:
+    """Crops of these, float32 [N, 1, S, S]."""
     side = crop.size_px, crop.size_px
-    return to_tensor(np.stack([np.asarray(cv2.resize(tile, side), np.uint8) for tile in tiles]), crop)
+    return to_tensor(np.stack([np.asarray(cv2.resize(tile, side), np.uint8) for tile in _tiles()]), crop)
+
+
+def _among(tiles: Sequence[Luma], sight: Array) -> Array:
+    """What the detector sees of pictures [1, 1, H, W] with these faces in them, float32 [N, 1, H, W]: a large one, and
+    small ones side by side."""
+    seen, sides = [], (min(sight.shape[2:]), min(sight.shape[2:]) // 2, min(sight.shape[2:]) // 3)
+    for first, side in enumerate(sides):
+        one = sight[0, 0].copy()
+        places = itertools.product(range(0, one.shape[0] - side + 1, side), range(0, one.shape[1] - side + 1, side))
+        for number, (top, left) in enumerate(places):
+            tile = tiles[(first + number) % len(tiles)]
+            one[top : top + side, left : left + side] = cv2.resize(tile, (side, side), interpolation=cv2.INTER_AREA)
+        seen.append(one)
+    return np.stack(seen)[:, None]

@@ -1,22 +1,29 @@
 """The networks of a session."""
 
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import av
 import cv2
 import numpy as np
+import openvino
 import pytest
 
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.base import Array, Tensors
 from engines.choose import disagreement
+from engines.detect import detect
 from engines.preprocess import to_tensor
 from engines.spec import MODELS_DIR
+from engines.track import eye_distance
 from pipeline import networks
 from pipeline.bus import WorkerError
 from pipeline.config import CaptureConfig, EngineConfig, FaceConfig, LiveConfig
+from pipeline.luma import LumaReader
 from pipeline.networks import FACES, load
+from pipeline.sources import DEMO
 
 MODEL = "agcm-live"
 
@@ -58,11 +65,35 @@ def test_an_engine_that_cannot_be_had_is_the_users_to_mend(engine: EngineConfig)
 def test_auto_says_what_it_took_and_both_networks_run() -> None:
     networks = load(LiveConfig(engine=EngineConfig(model=MODEL)))
     assert networks.model.backend in networks.notices[0]
-    assert networks.detector.backend.endswith("/fp32")
+    assert networks.detector.backend in networks.notices[1]
     size_px = networks.crop.size_px
     out = networks.model.infer({"crop": np.zeros((2, 1, size_px, size_px), np.float32)})
     assert out["activation"].shape == (2, len(networks.concepts))
     networks.close()
+
+
+@needs_model
+@pytest.mark.skipif(
+    "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="this CPU has no bf16"
+)
+def test_a_detector_in_bf16_finds_the_faces_that_fp32_finds() -> None:
+    """In pictures of the demo clip, of which some hold nobody, and one or two people."""
+    default, asked = EngineConfig(model=MODEL, backend="openvino"), EngineConfig(model=MODEL, precision="fp32")
+    fast, exact = load(LiveConfig(engine=default)), load(LiveConfig(engine=asked))
+    assert (fast.detector.backend, exact.detector.backend[-5:]) == ("openvino/bf16", "/fp32")
+    counts, reader = set(), LumaReader()
+    with av.open(str(DEMO)) as clip:
+        for frame in islice(clip.decode(video=0), 0, None, 20):
+            luma = reader.read(frame)
+            found, wanted = (detect(each.detector, luma, threshold=0.4) for each in (fast, exact))
+            assert len(found) == len(wanted)
+            counts.add(len(wanted))
+            for each in wanted:
+                off_px = min(np.linalg.norm(other.points - each.points, axis=1).mean() for other in found)
+                assert off_px <= 0.05 * eye_distance(each.points)
+    assert len(counts) > 1
+    fast.close()
+    exact.close()
 
 
 @needs_model
