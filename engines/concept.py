@@ -115,14 +115,14 @@ def peaks(maps: Array) -> Floats:
     """
     count, height, width = maps.shape
     near, places = _neighbours(height, width)
-    cells = np.zeros((count, height * width + 1), maps.dtype)
-    cells[:, :-1] = maps.reshape(count, height * width)
-    around = near[cells.argmax(axis=1)]
-    weights = cells[np.arange(count)[:, None], around]
-    total = weights.sum(axis=1)
-    if not total.all():
-        weights[total == 0.0, _ITSELF] = total[total == 0.0] = 1.0  # an empty map: its first cell stays as it is
-    return np.asarray((weights[:, None] @ places[around])[:, 0] / total[:, None])
+    cells = maps.reshape(count, height * width)
+    highest = cells.argmax(axis=1)
+    around = near[highest]
+    around += np.arange(0, cells.size, height * width)[:, None]
+    sums = np.matmul(cells.take(around)[:, None], places[highest])[:, 0]
+    if not sums[:, 2].all():
+        sums[sums[:, 2] == 0.0] = places[0, _ITSELF]  # an empty map: its first cell stays as it is
+    return np.asarray(sums[:, :2] / sums[:, 2:])
 
 
 _ITSELF = 4
@@ -130,14 +130,15 @@ _ITSELF = 4
 
 @cache
 def _neighbours(height: int, width: int) -> tuple[npt.NDArray[np.intp], Floats]:
-    """The numbers [N, 9] of the 3 x 3 cells around each of the N cells of a map, N for those beyond the border, and
-    where the middle of each lies [N + 1, 2], as x and y in shares of the sides."""
+    """The numbers [N, 9] of the 3 x 3 cells around each of the N cells of a map, and [N, 9, 3]: where the middle of
+    each lies, as x and y in shares of the sides, and 1. Beyond the border it is the cell itself, and three zeros."""
     row, column = (each.ravel() for each in np.divmod(np.arange(height * width), width))
     down, across = (each.ravel() - 1 for each in np.indices((3, 3)))
     rows, columns = row[:, None] + down, column[:, None] + across
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    middles = np.stack([(column + 0.5) / width, (row + 0.5) / height], axis=1)
-    return np.where(inside, rows * width + columns, height * width), np.vstack([middles, [0.0, 0.0]])
+    near = np.where(inside, rows * width + columns, np.arange(height * width)[:, None])
+    middles = np.stack([(columns + 0.5) / width, (rows + 0.5) / height, np.ones(rows.shape)], axis=-1)
+    return near, middles * inside[..., None]
 
 
 def _readout(
@@ -147,7 +148,7 @@ def _readout(
     mean, base = _reference(heads)
     contributions = p * active + (1.0 - p) * inactive - mean
     logits = base[1:] + contributions[:, 1:].sum(axis=0)
-    score = math.fsum((heads.base[0], *contributions[:, 0]))
+    score = math.fsum((heads.base[0], *contributions[:, 0].tolist()))
     expressions = _softmax(logits / heads.temperature)
     return ConceptReadout(activation, active, inactive, contributions, score, expressions, at, places)
 

@@ -8,11 +8,12 @@ detection. A face is only ever reported where it was followed to, or where a det
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import numpy as np
+from msgspec.structs import replace
 
 from engines.ahead import Ahead
 from engines.base import Engine

@@ -7,11 +7,12 @@ answered that already by the time the next picture comes: what is left to do is 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from engines.preprocess import MIDDLE, SHAPE, Affine, Luma, Points, Smaller, spots
 from engines.track import View, eye_distance, follow, likeness, look, view
@@ -30,9 +31,8 @@ _SAME_GLIMPSE = 0.02
 _SPREAD = sum(abs(each) ** 2 for each in SHAPE)
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
-    """A known face.
+class Track(msgspec.Struct, frozen=True, eq=False):
+    """A known face, made anew for every picture, for which a struct takes a fifth of a dataclass's time.
 
     pending [5, 2]: what the last detection corrects and is not yet applied. view: what was seen around it, and where to
     look in the next picture. spare: memory of the view before, for the next. glimpse: the face, small, to know it by.

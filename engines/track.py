@@ -254,11 +254,13 @@ def _patch(view: View, points: Points) -> Luma:
 
 def likeness(one: Luma, other: Luma) -> float:
     """Correlation of two pictures of the same size; 0 if one of them is flat."""
-    both = np.stack([one.ravel(), other.ravel()]).astype(np.float32)
-    both -= both.mean(axis=1, keepdims=True)
-    (first, common), (_, second) = (both @ both.T).tolist()
-    spread = math.sqrt(first * second)
-    return float(common / spread) if spread > one.size else 0.0
+    first, second = one.ravel().astype(np.float64), other.ravel().astype(np.float64)
+    mean, mean_other = float(first.sum()) / one.size, float(second.sum()) / one.size
+    # Of whole numbers as small as these, no sum is rounded.
+    spread = float(first @ first) - one.size * mean * mean
+    spread_other = float(second @ second) - one.size * mean_other * mean_other
+    both = math.sqrt(max(0.0, spread * spread_other))
+    return (float(first @ second) - one.size * mean * mean_other) / both if both > one.size else 0.0
 
 
 def _complex(points: Points) -> Complex:

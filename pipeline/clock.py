@@ -98,8 +98,11 @@ class WallClock:
 
     def __init__(self) -> None:
         self._offset_ns = time.time_ns() - now_ns()
+        self._second, self._date = -1, ""
 
     def iso(self, t_ns: int) -> str:
         """ISO 8601 in UTC with microseconds, such as "2026-11-23T19:28:45.123456Z"."""
-        moment = _EPOCH + timedelta(microseconds=(t_ns + self._offset_ns) // 1000)
-        return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        second, past_us = divmod((t_ns + self._offset_ns) // 1000, 1_000_000)
+        if second != self._second:
+            self._second, self._date = second, (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")
+        return f"{self._date}.{past_us:06d}Z"

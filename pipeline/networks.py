@@ -66,6 +66,9 @@ class Networks:
 def load(cfg: LiveConfig) -> Networks:
     """Load and warm up all networks. Raises WorkerError, the user's to mend, if one cannot be had."""
     engine = cfg.engine
+    # What OpenCV does to a picture of a camera is too little to share out, and its threads, which wait for more by
+    # spinning, would keep a core from the networks.
+    cv2.setNumThreads(1)
     try:
         model = model_at(engine.model)
         heads, crop = model.manifest.heads, model.manifest.crop

@@ -202,16 +202,18 @@ def in_picture(peaks: np.ndarray, place: Place) -> list[tuple[float, float]]:
 
     Pixel centres have whole coordinates, so that share s of n pixels is coordinate s n - 0.5.
     """
-    back = inverse(place.affine).astype(np.float64)
-    sides_px = np.array([place.width_px, place.height_px])
-    points = (peaks * place.size_px - 0.5) @ (back[:, :2].T / sides_px) + (back[:, 2] + 0.5) / sides_px
-    x, y = np.round(np.minimum(np.maximum(points, 0.0), 1.0), SHARE_DIGITS).T.tolist()
-    return list(zip(x, y, strict=True))
+    (a, b, e), (c, d, f) = inverse(place.affine).tolist()
+    size, wide, high = place.size_px, place.width_px, place.height_px
+    points = peaks @ np.array([[a * size / wide, c * size / high], [b * size / wide, d * size / high]])
+    points += ((e - 0.5 * (a + b) + 0.5) / wide, (f - 0.5 * (c + d) + 0.5) / high)
+    np.maximum(points, 0.0, out=points)
+    np.minimum(points, 1.0, out=points)
+    return [(x, y) for x, y in points.round(SHARE_DIGITS).tolist()]
 
 
 def rounded(values: Floats, digits: int) -> list[float]:
     """The numbers [N] with so many decimals."""
-    numbers: list[float] = np.round(values, digits).tolist()
+    numbers: list[float] = values.round(digits).tolist()
     return numbers
 
 

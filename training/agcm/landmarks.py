@@ -33,7 +33,11 @@ class Landmarks(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
         rows, columns = x.shape[-2:]
-        weights = self.maps(x).float().flatten(2).softmax(-1).reshape(len(x), POINTS, rows, columns)
-        across = (torch.arange(columns, device=x.device, dtype=weights.dtype) + 0.5) / columns
-        down = (torch.arange(rows, device=x.device, dtype=weights.dtype) + 0.5) / rows
-        return torch.stack([(weights.sum(2) * across).sum(-1), (weights.sum(3) * down).sum(-1)], dim=-1)
+        weights = self.maps(x).float().flatten(2).softmax(-1)
+        down, across = torch.meshgrid(
+            (torch.arange(rows, device=x.device, dtype=weights.dtype) + 0.5) / rows,
+            (torch.arange(columns, device=x.device, dtype=weights.dtype) + 0.5) / columns,
+            indexing="ij",
+        )
+        points: Tensor = weights @ torch.stack([across.flatten(), down.flatten()], dim=-1)
+        return points

@@ -137,17 +137,18 @@ class Agcm(LinearConcepts):
     def _pooled(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What each concept takes of the features [B, K, D], and from where [B, K, n]."""
         gate = self.attention(x)
-        cells = F.leaky_relu(x.flatten(2).float(), 0.01)
+        # Channels last, which is how the features of one cell lie together in memory once convolutions are fast.
+        cells = F.leaky_relu(x.flatten(2).transpose(1, 2).float(), 0.01)
         channels = self._channel_attention(cells, gate)
-        focus = torch.einsum("bkd,bdn->bkn", self.query * channels, cells)
+        focus = torch.einsum("bkd,bnd->bkn", self.query * channels, cells)
         maps = (gate.clamp_min(1e-12).log() + focus).softmax(-1)
-        return torch.einsum("bkn,bdn->bkd", maps, cells) * channels, maps
+        return torch.einsum("bkn,bnd->bkd", maps, cells) * channels, maps
 
     def _channel_attention(self, cells: Tensor, gate: Tensor) -> Tensor:
-        """CACM gates [B, K, D] from the gated features' average and maximum."""
-        average = torch.einsum("bkn,bdn->bkd", gate, cells)
+        """CACM gates [B, K, D] from the gated features' average and maximum; cells [B, n, D], gate [B, K, n]."""
+        average = torch.einsum("bkn,bnd->bkd", gate, cells)
         peak = gate / gate.amax(-1, keepdim=True)
-        highest = (peak.unsqueeze(2) * cells.unsqueeze(1)).amax(-1)
+        highest = (peak.unsqueeze(-1) * cells.unsqueeze(1)).amax(2)
         return self._excited(average, highest)
 
     def _excited(self, average: Tensor, highest: Tensor) -> Tensor:

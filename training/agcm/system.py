@@ -85,8 +85,8 @@ class LinearConcepts(System):
         logits, active, inactive = needed(out.logits), needed(out.active), needed(out.inactive)
         activation = logits.sigmoid()
         maps = torch.ones_like(activation)[..., None, None] if out.maps is None else out.maps
-        shown, absent = (torch.einsum("bkm,kmo->bko", part, self.weight) for part in (active, inactive))
-        return activation, shown, absent, maps, out.heads
+        both = torch.einsum("bksm,kmo->bkso", torch.stack([active, inactive], 2), self.weight)
+        return activation, both[:, :, 0], both[:, :, 1], maps, out.heads
 
     def shares(self, out: Output) -> Tensor | None:
         """W_k . c_k [B, K, O]."""
