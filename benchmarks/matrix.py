@@ -26,6 +26,7 @@ from benchmarks.figures import (
 )
 from benchmarks.raw_clip import RawClip
 from benchmarks.session import Observed, observe
+from benchmarks.steadiness import tail
 from benchmarks.workers import Share, total_percent
 from pipeline.bus import WorkerError
 
@@ -33,6 +34,7 @@ HEIGHTS_PX: Final = (480, 720, 1080)
 RATES_HZ: Final = (30, 60)
 OVERLOAD: Final = 3
 SECONDS: Final = 10.0
+_ALONE: Final = 0.3  # of a session's time
 _PICTURES: Final = 40  # of the clip, so that the largest size fits in memory
 
 
@@ -40,7 +42,8 @@ class Row(msgspec.Struct, frozen=True):
     """One session. rate_hz: of the camera that it stands for. capacity_hz: frames a second that a session at full speed
     analysed of these pictures. offered_hz: frames a second that came; at load 3 it is to be three times the capacity.
 
-    period_ms: mean time from one published frame to the next. stages_ms: means, which sum to mean_age_ms.
+    period_ms: mean time from one published frame to the next. stages_ms: means, which sum to mean_age_ms. alone_tail: just
+    before a session at load 3, of a plain loop that takes as long as a frame: its slowest hundredth over its mean.
     """
 
     width_px: int
@@ -56,6 +59,7 @@ class Row(msgspec.Struct, frozen=True):
     stages_ms: dict[str, float]
     workers: dict[str, Share]
     checks: tuple[Check, ...]
+    alone_tail: float | None = None
 
     @property
     def name(self) -> str:
@@ -132,8 +136,9 @@ def measure(
         found.append(row_of(*source.play(rate_hz, cells.seconds), source.size_px, rate_hz, None))
         step()
         capacity_hz = source.capacity_hz(round(20 * cells.seconds))
-        pressed = source.play(OVERLOAD * capacity_hz, cells.seconds)
-        found.append(row_of(*pressed, source.size_px, rate_hz, capacity_hz))
+        alone = tail(1e3 / capacity_hz, _ALONE * cells.seconds)
+        pressed = row_of(*source.play(OVERLOAD * capacity_hz, cells.seconds), source.size_px, rate_hz, capacity_hz)
+        found.append(msgspec.structs.replace(pressed, alone_tail=alone))
         step()
     return tuple(found)
 
