@@ -42,8 +42,9 @@ class Row(msgspec.Struct, frozen=True):
     """One session. rate_hz: of the camera that it stands for. capacity_hz: frames a second that a session at full speed
     analysed of these pictures. offered_hz: frames a second that came; at load 3 it is to be three times the capacity.
 
-    period_ms: mean time from one published frame to the next. stages_ms: means, which sum to mean_age_ms. alone_tail: just
-    before a session at load 3, of a plain loop that takes as long as a frame: its slowest hundredth over its mean.
+    period_ms: mean time from one published frame to the next. stages_ms: means, which sum to mean_age_ms.
+    alone_tail: of a plain loop that takes as long as a frame, just before a session at load 3: its slowest hundredth
+    over its mean.
     """
 
     width_px: int
