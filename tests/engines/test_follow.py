@@ -7,12 +7,12 @@ whatever crop was cut.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.base import Engine

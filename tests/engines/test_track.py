@@ -6,10 +6,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from skimage import data
 
 from engines.preprocess import Luma, Points, inverse, similarity
-from engines.track import Motion, eye_distance, fit, follow, look, on_face, view
+from engines.track import Motion, eye_distance, fit, follow, likeness, look, on_face, view
 
 FACE: Points = np.array([[203, 101.5], [247.5, 105], [223.5, 124.5], [203.5, 142], [241.5, 144.5]], np.float32)
 CENTRE = (225.0, 120.0)
@@ -159,3 +161,20 @@ def test_eye_distance_is_that_of_the_similarity() -> None:
 def test_places_on_the_face() -> None:
     back = inverse(similarity(FACE, 112))
     np.testing.assert_allclose(on_face(np.zeros((1, 2), np.float32), FACE)[0], back[:, 2], atol=1e-2)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([(24, 24), (18, 32), (2, 5)]))
+def test_likeness_is_the_correlation_of_two_pictures(seed: int, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(seed)
+    one = rng.integers(0, 256, shape).astype(np.uint8)
+    other = ((one // 2 + rng.integers(0, 128, shape)) % 256).astype(np.uint8)
+    assert likeness(one, other) == pytest.approx(np.corrcoef(one.ravel(), other.ravel())[0, 1], abs=1e-9)
+    assert likeness(one, one) == pytest.approx(1.0)
+    assert likeness(one, 255 - one) == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("level", [0, 7, 255])
+def test_nothing_is_like_a_flat_picture(level: int) -> None:
+    flat = np.full((24, 24), level, np.uint8)
+    assert likeness(flat, flat) == 0.0
+    assert likeness(flat, np.arange(576, dtype=np.uint16).astype(np.uint8).reshape(24, 24)) == 0.0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -60,6 +61,13 @@ def test_wall_time_follows_the_monotonic_clock() -> None:
     assert len(first) == len("2026-11-23T19:28:45.123456Z")
     microseconds = [int(text[-7:-1]) for text in (first, later)]
     assert (microseconds[1] - microseconds[0]) % 1_000_000 == 1
+
+
+def test_wall_times_forth_and_back_over_seconds_are_as_far_apart_as_the_clock_says() -> None:
+    clock, t_ns = WallClock(), now_ns()
+    steps_ns = (0, 999_999_000, 1_000_000_000, 86_400_000_000_000, 400_000_000, -3_000_000_000)
+    times = [datetime.fromisoformat(clock.iso(t_ns + step_ns)) for step_ns in steps_ns]
+    assert [(each - times[0]) / timedelta(microseconds=1) for each in times] == [each // 1_000 for each in steps_ns]
 
 
 @pytest.mark.parametrize("hz", [29.97, 1.0, 1000.0])
