@@ -231,6 +231,14 @@ def split(node: Node, arguments: Arguments) -> tuple[Tensor, ...]:
     return torch.split(x, -(-x.shape[axis] // node.integer("num_outputs", len(node.outputs))), axis)
 
 
+def gather(node: Node, arguments: Arguments) -> Tensor:
+    """One place of an axis, which is then gone."""
+    x, place = given(arguments, 0), given(arguments, 1)
+    if place.ndim:
+        raise refuse(node, "takes several places")
+    return x.select(node.integer("axis", 0), int(place))
+
+
 def sliced(node: Node, arguments: Arguments) -> Tensor:
     """A step below zero goes backwards, which torch does as a slice and a flip."""
     x, starts, ends = given(arguments, 0), whole(arguments, 1), whole(arguments, 2)

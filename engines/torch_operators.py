@@ -49,6 +49,7 @@ OPERATORS: Final[Mapping[str, Operator]] = {
     "Einsum": Operator(functions.einsum, frozenset({"equation"}), precision="low"),
     "Erf": Operator(functions.plain(torch.erf, 1), precision="full"),
     "Expand": Operator(functions.expand, host=(1,)),
+    "Gather": Operator(functions.gather, frozenset({"axis"}), host=(1,)),
     "GreaterOrEqual": Operator(functions.plain(torch.ge, 2)),
     "LayerNormalization": Operator(functions.layer_norm, frozenset({"axis", "epsilon", "stash_type"}), precision="low"),
     "LeakyRelu": Operator(functions.leaky_relu, frozenset({"alpha"})),

@@ -198,6 +198,7 @@ SAME = [
     ("Transpose", {}, {}),
     ("LeakyRelu", {}, {}),
     ("Erf", {}, {}),
+    ("Gather", {"place": np.array(-2, np.int64)}, {"axis": 2}),
     ("Expand", {"sizes": whole(4, 1, 1, 7, 5)}, {}),
     ("LayerNormalization", {"scale": NUMBERS[0, 0, 0], "shift": NUMBERS[0, 0, 1]}, {"epsilon": 1e-3}),
     ("LayerNormalization", {"scale": NUMBERS[0, 0]}, {"axis": 2}),
@@ -245,6 +246,7 @@ UNKNOWN = [
     ("MaxPool", {}, {"kernel_shape": [2, 2], "auto_pad": "SAME_UPPER"}, 18, "has auto_pad 'SAME_UPPER'"),
     ("Resize", {"roi": np.zeros(0, np.float32), "scales": np.zeros(0, np.float32), "sizes": whole(2, 3, 9, 9)}, {}, 18,
      "operator Resize .* has mode 'nearest'"),
+    ("Gather", {"places": whole(0, 2)}, {"axis": 1}, 18, "operator Gather .* takes several places"),
     ("Cast", {}, {"to": TensorProto.DOUBLE}, 18, "operator Cast .* casts to type 11"),
 ]  # fmt: skip
 
