@@ -65,7 +65,8 @@ def _constants(path: Path) -> dict[str, Tensor]:
     found = {each.name: torch.from_numpy(onnx.numpy_helper.to_array(each).copy()) for each in graph.initializer}
     readers = {name: node for node in graph.node for name in node.input}
     for node in graph.node:
-        if node.op_type == "MatMul" and node.input[1] in found:
+        # Landmarks are a product with constants as well: with where the cells lie, two columns of them.
+        if node.op_type == "MatMul" and node.input[1] in found and found[node.input[1]].shape[-1] == 1:
             found[f"{_PREFIX}score.weight"] = found[node.input[1]].T
         if node.op_type != "Conv":
             continue
