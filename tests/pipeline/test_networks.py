@@ -63,9 +63,11 @@ def test_an_engine_that_cannot_be_had_is_the_users_to_mend(engine: EngineConfig)
 
 @needs_model
 def test_auto_says_what_it_took_and_both_networks_run() -> None:
+    cv2.setNumThreads(2)
     networks = load(LiveConfig(engine=EngineConfig(model=MODEL)))
     assert networks.model.backend in networks.notices[0]
     assert networks.detector.backend in networks.notices[1]
+    assert cv2.getNumThreads() == 1, "OpenCV's own threads would keep cores from the networks"
     size_px = networks.crop.size_px
     out = networks.model.infer({"crop": np.zeros((2, 1, size_px, size_px), np.float32)})
     assert out["activation"].shape == (2, len(networks.concepts))
