@@ -120,6 +120,14 @@ def frames_per_second(frames: Sequence[Sample]) -> float | None:
     return (len(frames) - 1) / ((frames[-1].t_publish_ns - frames[0].t_publish_ns) / 1e9)
 
 
+def ages_in_own_periods(frames: Sequence[Sample]) -> list[float]:
+    """Each age in the frame periods in which it came about: half the time from the publication two frames before to
+    its own. Two are what newest-wins allows, however long they take: the frame that is worked on when one comes, and
+    its own. The first two have none before them."""
+    pairs = zip(frames, frames[2:], strict=False)
+    return [2e6 * each.age_ms / (each.t_publish_ns - before.t_publish_ns) for before, each in pairs]
+
+
 def account_of(text: str) -> Account | None:
     """The account in the text of the analysis' last event; None if there is none."""
     found = _ACCOUNT.search(text)

@@ -20,6 +20,7 @@ from benchmarks.figures import (
     Quantiles,
     Sample,
     account_of,
+    ages_in_own_periods,
     frames_per_second,
     one_a_frame,
     quantiles,
@@ -42,7 +43,8 @@ class Row(msgspec.Struct, frozen=True):
     """One session. rate_hz: of the camera that it stands for. capacity_hz: frames a second that a session at full speed
     analysed of these pictures. offered_hz: frames a second that came; at load 3 it is to be three times the capacity.
 
-    period_ms: mean time from one published frame to the next. stages_ms: means, which sum to mean_age_ms.
+    period_ms: mean time from one published frame to the next. own_periods: ages in those in which each came about
+    (figures.ages_in_own_periods). stages_ms: means, which sum to mean_age_ms.
     alone_tail: of a plain loop that takes as long as a frame, just before a session at load 3: its slowest hundredth
     over its mean.
     """
@@ -57,6 +59,7 @@ class Row(msgspec.Struct, frozen=True):
     age_ms: Quantiles | None
     mean_age_ms: float | None
     period_ms: float | None
+    own_periods: Quantiles | None
     stages_ms: dict[str, float]
     workers: dict[str, Share]
     checks: tuple[Check, ...]
@@ -97,6 +100,7 @@ def row_of(observed: Observed, clip: RawClip, size_px: tuple[int, int], rate_hz:
         age_ms=quantiles([each.age_ms for each in frames]),
         mean_age_ms=fmean(each.age_ms for each in frames),
         period_ms=1e3 / speed if (speed := frames_per_second(frames)) else None,
+        own_periods=quantiles(ages_in_own_periods(frames)),
         stages_ms={name: fmean(each.stages_ms[i] for each in frames) for i, name in enumerate(STAGES)},
         workers=observed.shares,
         checks=observed.checks(clip.count),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from benchmarks.figures import (
@@ -10,6 +11,7 @@ from benchmarks.figures import (
     Sample,
     account_of,
     after,
+    ages_in_own_periods,
     balance,
     frames_per_second,
     growth_mb,
@@ -22,6 +24,41 @@ from pipeline import account as live_account
 from pipeline.messages import FramePacket
 
 PERIOD_NS = 33_000_000
+
+
+def played(queue: int, seed: int) -> list[Sample]:
+    """Frames that come three times as fast as they can be worked on, which takes 1 to 5 ms and, one in ten, 15. Of
+    those that wait, the newest `queue` are kept, and the oldest of them is next."""
+    rng, free_ns, published, waiting = np.random.default_rng(seed), 0, list[Sample](), list[int]()
+    for came_ns in range(0, 3_000_000_000, 1_000_000):
+        while waiting and free_ns <= came_ns:
+            capture_ns, waiting = waiting[-queue:][0], waiting[-queue:][1:]
+            work_ms = 15.0 if rng.random() < 0.1 else rng.uniform(1.0, 5.0)
+            free_ns = max(free_ns, capture_ns) + round(work_ms * 1e6)
+            published.append(Sample(len(published), capture_ns, free_ns, free_ns, 0, True, (), 0.0))
+        waiting.append(came_ns)
+    return published
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_result_is_older_than_its_own_two_periods_where_the_newest_wins_and_most_are_where_frames_queue(
+    seed: int,
+) -> None:
+    newest = played(1, seed)
+    assert len(newest) > 400
+    assert max(ages_in_own_periods(newest)) <= 2.0
+    mean_ms = 1e3 / (frames_per_second(newest) or 1)
+    found = quantiles([each.age_ms / mean_ms for each in newest])
+    assert found is not None
+    assert found.p99 > 2.0, "frames that take long are old against the mean, though none waited for more than one"
+    queued = quantiles(ages_in_own_periods(played(4, seed)))
+    assert queued is not None
+    assert queued.p50 > 2.0
+
+
+def test_the_first_two_have_no_periods_of_their_own() -> None:
+    assert ages_in_own_periods([sample(0), sample(1)]) == []
+    assert ages_in_own_periods([sample(0), sample(1), sample(2)]) == pytest.approx([6.0 / 33.0])
 
 
 def sample(seq: int, stale: int = 0, age_ms: float = 6.0, sum_error: float = 0.0) -> Sample:

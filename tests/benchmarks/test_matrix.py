@@ -113,19 +113,21 @@ def test_a_frame_that_nobody_counted_does_not_hold() -> None:
 def test_targets_are_of_the_rows_that_they_name() -> None:
     rows = [row(1, 480), row(1), row(3), row(3, 1080)]
     names = [name for name, *_ in targets(rows)]
-    assert [("720p, 30/s" in name) for name in names] == [True, True, False, False, False]
-    period_ms = row(3).period_ms
+    assert [("720p, 30/s" in name) for name in names] == [True, True, False, False, False, False]
+    period_ms, own = row(3).period_ms, row(3).own_periods
     assert period_ms is not None
+    assert own is not None
     pressed = [age_ms / period_ms for age_ms in (12.0, 18.5, 25.0)]
-    assert [figure for _, figure, *_ in targets(rows)] == pytest.approx([6.0, 6.0, *pressed])
-    assert [figure for _, figure, *_ in targets([row(1, 480)])] == [None] * 5
+    assert [figure for _, figure, *_ in targets(rows)] == pytest.approx([6.0, 6.0, *pressed, own.p99])
+    assert [figure for _, figure, *_ in targets([row(1, 480)])] == [None] * 6
 
 
 def test_both_tables_have_a_line_for_every_row() -> None:
     ages, frames = tables([row(), row(3)])
     assert [line[0] for line in ages.rows] == ["720p, 30/s, 1x", "720p, 30/s, 3x"]
-    assert [line[4:8] for line in ages.rows] == [("0.18", "0.18", "0.18", "–"), ("1.15", "1.77", "2.40", "–")]
-    assert tables([msgspec.structs.replace(row(3), alone_tail=1.7)])[0].rows[0][7] == "1.70"
+    assert [line[4:7] for line in ages.rows] == [("0.18", "0.18", "0.18"), ("1.15", "1.77", "2.40")]
+    assert [line[7:9] for line in ages.rows] == [("0.18", "–"), ("1.52", "–")]
+    assert tables([msgspec.structs.replace(row(3), alone_tail=1.7)])[0].rows[0][8] == "1.70"
     assert [line[4:7] for line in frames.rows] == [("91", "0", "0"), ("31", "60", "0")]
     assert all(len(line) == len(table.columns) for table in (ages, frames) for line in table.rows)
     assert tables(()) == []
