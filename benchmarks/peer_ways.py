@@ -1,27 +1,25 @@
-"""The ways to do the work on a frame that benchmarks.peers compares; each is given the same frames."""
+"""Our way to do the work on a frame, and the same networks without it; each is given the same frames."""
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import av
 import cv2
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from benchmarks.machine import ROOT
-from engines.base import Array, Device, Tensors
+from benchmarks.machine import cores
+from engines.base import Array, Device, Engine, Tensors
 from engines.concept import read
 from engines.detect import detect
 from engines.preprocess import crop, similarity, to_tensor
-from engines.spec import load_model_file, model_at
+from engines.spec import ModelFile, load_model_file, model_at
 from pipeline.analyze import Analyzer
 from pipeline.bus import Received, WorkerError
 from pipeline.clock import now_ns
@@ -37,10 +35,15 @@ U8 = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Milliseconds of every frame, and in how many a face was found."""
+    """Milliseconds of every frame, and in how many a face was found. version: of a program that is not ours.
+
+    mean_ms: of a frame, where times_ms is empty since only whole runs can be timed.
+    """
 
     times_ms: list[float]
     found: int
+    version: str = ""
+    mean_ms: float | None = None
 
 
 def frames_of(path: Path, count: int) -> tuple[U8, U8]:
@@ -91,16 +94,15 @@ def our_turn(analyzer: Analyzer, lumas: U8) -> Turn:
 
 
 class Plain:
-    """The same two networks, as somebody would run them who has only ONNX Runtime."""
+    """The same two networks, as somebody would run them who has only that library. Raises ImportError without it."""
 
-    def __init__(self, model: str) -> None:
-        self._detector = _Session(load_model_file("centerface").path)
+    def __init__(self, model: str, library: Literal["onnxruntime", "torch"]) -> None:
         file = model_at(model)
         if file.manifest.crop is None or file.manifest.heads is None:
             raise WorkerError(f"{model} is no concept model", 2)
         self._crop, self._heads = file.manifest.crop, file.manifest.heads
-        self._network = _session(file.path)
-        self._names = [port.name for port in self._network.get_outputs()]
+        opened = _Session if library == "onnxruntime" else _with_torch
+        self._detector, self._network = opened(load_model_file("centerface")), opened(file)
 
     def turn(self, lumas: U8) -> Turn:
         """Every frame from the beginning."""
@@ -111,20 +113,21 @@ class Plain:
             if faces:
                 affine = similarity(faces[0].points, self._crop.size_px)
                 tensor = to_tensor(crop(luma, affine, self._crop.size_px)[None], self._crop)
-                said = self._network.run(self._names, {"crop": tensor})
-                found += len(read(dict(zip(self._names, said, strict=True)), self._heads))
+                found += len(read(self._network.infer({"crop": tensor}), self._heads))
             times_ms.append((time.perf_counter_ns() - start_ns) / 1e6)
         return Turn(times_ms, found)
 
 
 class _Session:
-    """A detector behind the interface that `detect` asks for, with ONNX Runtime's own settings."""
+    """A network behind the interface of engines, with ONNX Runtime's own settings but for what it logs."""
 
-    def __init__(self, path: Path) -> None:
-        self.manifest = load_model_file("centerface").manifest
+    def __init__(self, file: ModelFile) -> None:
+        self.manifest = file.manifest
         self.backend = "onnxruntime"
         self.device: Device = "cpu"
-        self._session = _session(path)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self._session: Any = onnxruntime.InferenceSession(str(file.path), options, providers=["CPUExecutionProvider"])
 
     def infer(self, inputs: Mapping[str, Array]) -> Tensors:
         names = [spec.name for spec in self.manifest.outputs]
@@ -134,30 +137,8 @@ class _Session:
         """Nothing to release."""
 
 
-def _session(path: Path) -> Any:
-    """With the library's own settings, but for what it logs."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def _with_torch(file: ModelFile) -> Engine:
+    """One operator after the other, on as many threads as torch takes by itself."""
+    from engines.backend_torch import TorchEngine  # takes seconds, and may not be there
 
-
-class _Landmarks(msgspec.Struct):
-    """What peer_mediapipe prints."""
-
-    version: str
-    times_ms: list[float]
-    found: int
-
-
-def mediapipe_turn(python: Path, landmarker: Path, frames: Path) -> Turn:
-    """The same frames in another environment. Raises WorkerError with the last line that it printed."""
-    command = [str(python), str(ROOT / "benchmarks" / "peer_mediapipe.py"), str(frames), str(landmarker)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-    except OSError as error:
-        raise WorkerError(f"{python} cannot be run: {error.strerror}", 2) from error
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it printed nothing"]
-        raise WorkerError(f"MediaPipe did not run in {python}: {lines[-1]}", 2)
-    said = msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=_Landmarks)
-    return Turn(said.times_ms, said.found)
+    return TorchEngine(file, "fp32", cores(), "cpu")

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from benchmarks.figures import STAGES, Sample
+from benchmarks.figures import STAGES, Quantiles, Sample
 from benchmarks.live_figures import Curve
 from benchmarks.matrix import Row
 
@@ -49,6 +49,20 @@ def engine(path: Path, title: str, medians_ms: Mapping[str, Mapping[int, float]]
     axes[0].xaxis.minorticks_off()
     axes[0].tick_params(axis="y", which="minor", labelsize=7)
     axes[0].legend(fontsize=8)
+    _save(figure, path)
+
+
+def peers(path: Path, title: str, times_ms: Mapping[str, Quantiles]) -> None:
+    """The first way on top: a bar as long as its median, and a line to its 95th percentile."""
+    figure, axes = _row(title, 1)
+    names, own = list(times_ms)[::-1], list(times_ms.values())[::-1]
+    places = np.arange(len(names))
+    axes[0].barh(places, [each.p50 for each in own], color="#7aa6c2")
+    axes[0].hlines(places, [each.p50 for each in own], [each.p95 for each in own], color="#b04a3a")
+    for place, each in zip(places, own, strict=True):
+        axes[0].annotate(f"{each.p50:.1f}", (0, place), (3, 0), textcoords="offset points", va="center", fontsize=8)
+    axes[0].set_yticks(places, labels=names, fontsize=7)
+    axes[0].set(xlabel="ms a frame: median, and a line to p95", xlim=(0, None))
     _save(figure, path)
 
 
