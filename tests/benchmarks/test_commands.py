@@ -14,7 +14,7 @@ from benchmarks.engine_figures import Difference, EngineReport
 from benchmarks.following import FollowingReport
 from benchmarks.frame_path import STAGES, WORKER
 from benchmarks.live_figures import LiveReport
-from benchmarks.peers import PeersReport
+from benchmarks.peer_figures import PeersReport
 from benchmarks.voice import VoiceReport
 from engines.backends import BACKENDS
 from engines.spec import MODELS_DIR
@@ -64,7 +64,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], says: str) 
         for room in ("benchmarks", "pipeline")
         for path in sorted((ROOT / room).glob("*.py"))
         if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
-        and path.stem != "peer_mediapipe"  # runs in an environment of its own
+        and path.stem not in ("peer_mediapipe", "peer_pyfeat")  # run in environments of their own
     ],
 )
 def test_help_explains_and_does_nothing_else(module: str) -> None:
@@ -153,13 +153,17 @@ def test_peers_have_the_same_frames_and_who_is_not_there_is_not_measured(tmp_pat
     done = run("benchmarks.peers", "--frames", "30", "--turns", "1", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     report = msgspec.json.decode((tmp_path / "peers.json").read_bytes(), type=PeersReport)
-    *ours, plain, theirs = report.peers
+    *ours, runtime, torch, mediapipe, pyfeat, openface = report.peers
     assert len(ours) == 3
     assert ours[1].name == "agcm-live, openvino/int8"
-    for each in (*ours, plain):
+    assert (runtime.name, torch.name) == ("plain ONNX Runtime, agcm-live", "plain torch, agcm-live")
+    for each in (*ours, runtime, torch):
         assert each.times_ms is not None and each.times_ms.count == 20 and each.found == 1.0
-    assert theirs.times_ms is None and "--mediapipe" in theirs.missing
+        assert each.model.startswith(("agcm-live@", "agcm-lite@"))
+    for each, option in ((mediapipe, "--mediapipe"), (pyfeat, "--pyfeat"), (openface, "--openface")):
+        assert each.times_ms is None and each.mean_ms is None and option in each.missing
     assert "not measured" in (tmp_path / "peers.md").read_text(encoding="utf-8")
+    assert (tmp_path / "peers.png").stat().st_size > 10_000
     wrong = run("benchmarks.peers", "--mediapipe", sys.executable)
     assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
     absent = run(
