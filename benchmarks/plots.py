@@ -60,9 +60,9 @@ def peers(path: Path, title: str, times_ms: Mapping[str, Quantiles]) -> None:
     axes[0].barh(places, [each.p50 for each in own], color="#7aa6c2")
     axes[0].hlines(places, [each.p50 for each in own], [each.p95 for each in own], color="#b04a3a")
     for place, each in zip(places, own, strict=True):
-        axes[0].annotate(f"{each.p50:.1f}", (0, place), (3, 0), textcoords="offset points", va="center", fontsize=8)
+        axes[0].annotate(f"{each.p50:.1f}", (each.p95, place), (4, 0), textcoords="offset points", va="center")
     axes[0].set_yticks(places, labels=names, fontsize=7)
-    axes[0].set(xlabel="ms a frame: median, and a line to p95", xlim=(0, None))
+    axes[0].set(xlabel="ms a frame: median, and a line to p95", xlim=(0, 1.15 * max(each.p95 for each in own)))
     _save(figure, path)
 
 
