@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from engines.base import Array, Device, EngineError, Tensors, check_inputs, int8_of
+from engines.base import Array, Device, DeviceError, EngineError, Tensors, check_inputs, int8_of
 from engines.build import engine_of, keep, kept
 from engines.cuda import Buffer, Gpu, Recorded, Resident, Stopwatch
 from engines.spec import Manifest, ModelFile, TensorSpec
-from engines.tensorrt_compile import CURRENT, PRECISIONS, Library, Log, library
+from engines.tensorrt_compile import CURRENT, PRECISIONS, Library, Log, library, started
 
 _MOST_SHAPES: Final = 16
 """Shapes that are kept ready at once; each holds memory of its own."""
 
 
 class TensorRtEngine:
-    """An ONNX model compiled by TensorRT, or TensorRT-RTX, for the first GPU."""
+    """An ONNX model compiled by TensorRT, or TensorRT-RTX, for the first GPU.
+
+    because: why it was compiled when it was loaded; "" if an engine was kept and fits.
+    """
 
     def __init__(self, model: ModelFile, precision: str = "fp32", threads: int = 1, gpu: Gpu | None = None) -> None:
         """threads: of CPU engines; nothing here has any. gpu: one that engines share, whose owner closes it."""
@@ -31,12 +35,13 @@ class TensorRtEngine:
         self._model, self._precision, self._threads = model, precision, threads
         self._gpu, self._owns_gpu = gpu or Gpu(), gpu is None
         try:
-            engine, path = _loaded(model, precision, self._gpu.name, found)
-        except EngineError:
+            loaded = _loaded(model, precision, self._gpu.name, found)
+        except Exception:
             if self._owns_gpu:
                 self._gpu.close()
             raise
-        self._kernels = _Kernels(engine, path.with_name(f"{path.stem}-kernels.cache"))
+        self.because = loaded.because
+        self._kernels = _Kernels(loaded, found)
         self._ready: dict[tuple[object, ...], _Ready] = {}
         self._closed = False
 
@@ -75,7 +80,7 @@ class TensorRtEngine:
         if len(self._ready) >= _MOST_SHAPES:
             oldest = next(iter(self._ready))
             self._ready.pop(oldest).close()
-        return _Ready(self._kernels.context(), self._gpu, self.manifest, inputs)
+        return _Ready(self._kernels, self._gpu, self.manifest, inputs)
 
     def close(self) -> None:
         if self._closed:
@@ -93,14 +98,18 @@ class _Kernels:
     """The engine of the library, and the kernels for this GPU that tensorrt_rtx makes when an engine first runs: they
     are kept beside the engine, so that the next session need not make them. In those of `tensorrt` they are inside."""
 
-    def __init__(self, engine: Any, path: Path) -> None:
-        self._engine, self._path = engine, path
-        self._settings: Any = getattr(engine, "create_runtime_config", lambda: None)()
+    def __init__(self, loaded: _Loaded, found: Library) -> None:
+        self._engine, self.log = loaded.engine, loaded.log
+        self._path = loaded.path.with_name(f"{loaded.path.stem}-kernels.cache")
+        self._settings: Any = getattr(self._engine, "create_runtime_config", lambda: None)()
         self._cache: Any = None
         self._known: bytes | None = None
         if self._settings is not None and hasattr(self._settings, "create_runtime_cache"):
+            # Kernels for a shape at once: what stands in for them until they are made would be recorded.
+            when = found.module.DynamicShapesKernelSpecializationStrategy
+            self._settings.dynamic_shapes_kernel_specialization_strategy = when.EAGER
             self._cache = self._settings.create_runtime_cache()
-            self._known, _ = kept(path)
+            self._known, _ = kept(self._path)
             if self._known is not None:
                 self._cache.deserialize(self._known)  # what it does not take it makes anew
             self._settings.set_runtime_cache(self._cache)
@@ -120,35 +129,46 @@ class _Kernels:
 
 
 class _Ready:
-    """All that is needed to run inputs of one shape: memory on both sides, and the work, recorded."""
+    """All that is needed to run inputs of one shape: memory on both sides, and the work, recorded where the library
+    says that it can be."""
 
-    def __init__(self, context: Any, gpu: Gpu, manifest: Manifest, inputs: Mapping[str, Array | Resident]) -> None:
-        self._gpu, self._manifest = gpu, manifest
-        self._context = context
+    def __init__(self, kernels: _Kernels, gpu: Gpu, manifest: Manifest, inputs: Mapping[str, Array | Resident]) -> None:
+        self._gpu, self._manifest, self._log = gpu, manifest, kernels.log
+        self._context = kernels.context()
         if self._context is None:
-            raise EngineError(
+            raise DeviceError(
                 f"tensorrt has no memory on the GPU to run {manifest.name}: close other programs that use it"
             )
         for name, array in inputs.items():
             if not self._context.set_input_shape(name, array.shape):
                 raise EngineError(f"tensorrt: {manifest.name} was not compiled for {name} of {list(array.shape)}")
         resident = {name: each for name, each in inputs.items() if isinstance(each, Resident)}
-        own = [spec for spec in manifest.inputs if spec.name not in resident]
-        self._inputs = {spec.name: gpu.buffer(inputs[spec.name].shape, spec.dtype) for spec in own}
-        self._outputs = {spec.name: self._output(spec) for spec in manifest.outputs}
-        for name, lies in (self._inputs | self._outputs | resident).items():
-            self._context.set_tensor_address(name, int(lies.device))
-        self._fill(inputs)
-        self._enqueue()  # what is compiled or allocated on the first run must not be recorded
-        gpu.wait()
-        self._recorded = Recorded(gpu, self._enqueue)
+        self._inputs: dict[str, Buffer] = {}
+        self._outputs: dict[str, Buffer] = {}
+        self._recorded: Recorded | None = None
+        try:
+            for spec in manifest.inputs:
+                if spec.name not in resident:
+                    self._inputs[spec.name] = gpu.buffer(inputs[spec.name].shape, spec.dtype)
+            for spec in manifest.outputs:
+                self._outputs[spec.name] = self._output(spec)
+            self._place({**self._inputs, **self._outputs, **resident})
+            self._fill(inputs)
+            self._enqueue()  # what is compiled or allocated on the first run must not be recorded
+            gpu.wait()
+            may_record = getattr(self._context, "is_stream_capturable", lambda _: True)
+            if may_record(gpu.stream.handle):
+                self._recorded = Recorded(gpu, self._enqueue)
+        except EngineError:
+            self.close()
+            raise
 
     def run(self, inputs: Mapping[str, Array | Resident], watch: Stopwatch | None = None) -> Tensors:
         """The outputs, which belong to the caller."""
         self._fill(inputs)
         if watch is not None:
             watch.start()
-        self._recorded()
+        (self._recorded or self._enqueue)()
         if watch is not None:
             watch.stop()
         self._gpu.wait()
@@ -156,9 +176,15 @@ class _Ready:
 
     def close(self) -> None:
         """Give everything back."""
-        self._recorded.close()
+        if self._recorded is not None:
+            self._recorded.close()
         self._gpu.free(self._inputs | self._outputs)
         self._context = None
+
+    def _place(self, tensors: Mapping[str, Buffer | Resident]) -> None:
+        for name, lies in tensors.items():
+            if self._context.set_tensor_address(name, int(lies.device)) is False:
+                raise EngineError(f"tensorrt: {self._manifest.name} does not take the memory of {name}")
 
     def _output(self, spec: TensorSpec) -> Buffer:
         return self._gpu.buffer(tuple(self._context.get_tensor_shape(spec.name)), spec.dtype)
@@ -171,7 +197,8 @@ class _Ready:
         for buffer in self._inputs.values():
             self._gpu.upload(buffer)
         if not self._context.execute_async_v3(self._gpu.stream.handle):
-            raise EngineError(f"tensorrt failed on {self._manifest.name}: it could not begin")
+            why = self._log.last or "it gives no reason"
+            raise DeviceError(f"tensorrt failed on {self._manifest.name}: it could not begin ({why})")
         for buffer in self._outputs.values():
             self._gpu.download(buffer)
 
@@ -181,14 +208,24 @@ def _kind(tensor: Array | Resident) -> object:
     return (tensor.shape, int(tensor.device)) if isinstance(tensor, Resident) else tensor.shape
 
 
-def _loaded(model: ModelFile, precision: str, device: str, found: Library) -> tuple[Any, Path]:
-    """The engine of this GPU and its file, compiled if need be. One that was kept and does not fit is compiled again,
-    once."""
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """An engine of the library, its file, why it was compiled now, and what the library says of it."""
+
+    engine: Any
+    path: Path
+    because: str
+    log: Log
+
+
+def _loaded(model: ModelFile, precision: str, device: str, found: Library) -> _Loaded:
+    """The engine of this GPU, compiled if need be. One that was kept and does not fit is compiled again, once."""
     log = Log(found.module)
-    runtime = found.module.Runtime(log.logger)
+    runtime = started(found.module.Runtime, found, log)
     built = engine_of(model, precision, CURRENT, device, found)
-    engine = runtime.deserialize_cuda_engine(built.engine)
-    if engine is None and not built.because:
+    engine, because = runtime.deserialize_cuda_engine(built.engine), built.because
+    if engine is None and not because:
+        because = f"the one there was does not fit: {log.last or 'it gives no reason'}"
         built.path.unlink(missing_ok=True)
         engine = runtime.deserialize_cuda_engine(engine_of(model, precision, CURRENT, device, found).engine)
     if engine is None:
@@ -201,4 +238,4 @@ def _loaded(model: ModelFile, precision: str, device: str, found: Library) -> tu
         raise EngineError(
             f"{model.manifest.name}: {model.path.name} has no {', '.join(sorted(missing))}; export it again"
         )
-    return engine, built.path
+    return _Loaded(engine, built.path, because, log)

@@ -20,6 +20,10 @@ class EngineError(RuntimeError):
     """A backend cannot load or run; the message says which, why, and what to do."""
 
 
+class DeviceError(EngineError):
+    """A GPU that could be used failed, or has no memory left: nothing that was asked for is wrong."""
+
+
 class Engine(Protocol):
     """A compiled network. One engine belongs to one thread of one process."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -20,7 +21,7 @@ from typer.exceptions import TyperException
 from engines.base import EngineError, int8_of
 from engines.cuda import device_name
 from engines.spec import ManifestError, ModelFile, model_at
-from engines.tensorrt_compile import CURRENT, RANGES, Library, compiled, in_precision, library
+from engines.tensorrt_compile import CURRENT, RANGES, RULES, Library, compiled, in_precision, library
 
 CACHE: Final = Path.home() / ".cache" / "agcm-live" / "engines"
 MISTAKE: Final = 2
@@ -42,7 +43,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 class Recipe(msgspec.Struct, frozen=True):
-    """All that an engine depends on. device: the GPU and its driver, where the target is this machine's."""
+    """All that an engine depends on. device: the GPU and its driver, where the target is this machine's. converter: the
+    version of what casts networks, where one was cast."""
 
     network_sha256: str
     library: str
@@ -51,6 +53,8 @@ class Recipe(msgspec.Struct, frozen=True):
     target: str
     device: str
     ranges: tuple[tuple[str, int, int, int, int], ...]
+    converter: str
+    rules: int = RULES
 
     @property
     def key(self) -> str:
@@ -75,7 +79,8 @@ def recipe_of(model: ModelFile, precision: str, target: str, device: str, found:
         for axis, values in sorted(axes.items())
     )  # fmt: skip
     digest = hashlib.sha256(model.path.read_bytes()).hexdigest()
-    return Recipe(digest, found.name, found.version, precision, target, device, ranges)
+    converter = metadata.version("onnxruntime") if precision == "fp16" else ""
+    return Recipe(digest, found.name, found.version, precision, target, device, ranges, converter)
 
 
 def engine_of(model: ModelFile, precision: str, target: str, device: str, found: Library, cache: Path = CACHE) -> Built:

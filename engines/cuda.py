@@ -1,21 +1,22 @@
 """The GPU as pycuda gives it: the context of the process, a stream, pinned memory, and work that is recorded once.
 
-pycuda checks every call and raises; here that becomes one EngineError that says what failed. It has no CUDA graphs, so
-these five functions of the driver are called directly, and checked alike.
+pycuda checks every call and raises; here that becomes one EngineError that says what failed, a DeviceError where the
+GPU was there before. It has no CUDA graphs, so these five functions of the driver are called directly, and checked
+alike. Giving back never fails: after a GPU was lost every call does, and why was said by the first.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from engines.base import Array, EngineError
+from engines.base import Array, DeviceError, EngineError
 
 _RELAXED: Final = 2
 """CU_STREAM_CAPTURE_MODE_RELAXED: what other threads of the process do in the meantime does not matter."""
@@ -53,9 +54,9 @@ def told(what: str, cuda: Any) -> Iterator[None]:
     try:
         yield
     except cuda.MemoryError as error:
-        raise EngineError(f"the GPU is out of memory and cannot {what}: close other programs that use it") from error
+        raise DeviceError(f"the GPU is out of memory and cannot {what}: close other programs that use it") from error
     except cuda.Error as error:
-        raise EngineError(f"the GPU cannot {what}: {_line(error)}") from error
+        raise DeviceError(f"the GPU cannot {what}: {_line(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,13 @@ class Gpu:
             # The primary context is the one in which TensorRT works.
             self._context = self.cuda.Device(0).retain_primary_context()
             self._context.push()
-            self.stream = self.cuda.Stream()
         self._open = True
+        try:
+            with told("be used", self.cuda):
+                self.stream = self.cuda.Stream()
+        except DeviceError:
+            self.close()
+            raise
 
     def buffer(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Buffer:
         """A tensor of that shape on both sides."""
@@ -120,11 +126,13 @@ class Gpu:
 
     def upload(self, buffer: Buffer) -> None:
         """Begin to copy to the GPU."""
-        self.cuda.memcpy_htod_async(buffer.device, buffer.host, self.stream)
+        with told("take what is copied to it", self.cuda):
+            self.cuda.memcpy_htod_async(buffer.device, buffer.host, self.stream)
 
     def download(self, buffer: Buffer) -> None:
         """Begin to copy from the GPU."""
-        self.cuda.memcpy_dtoh_async(buffer.host, buffer.device, self.stream)
+        with told("give what is copied from it", self.cuda):
+            self.cuda.memcpy_dtoh_async(buffer.host, buffer.device, self.stream)
 
     def wait(self) -> None:
         """Until the stream has done all of it."""
@@ -132,16 +140,20 @@ class Gpu:
             self.stream.synchronize()
 
     def free(self, buffers: Mapping[str, Buffer]) -> None:
-        """Give memory back."""
+        """Give memory back, once nothing reads or writes it any more."""
+        with suppress(self.cuda.Error):
+            self.stream.synchronize()
         for buffer in buffers.values():
-            buffer.device.free()
+            with suppress(self.cuda.Error):
+                buffer.device.free()
 
     def close(self) -> None:
         """Leave the context. Calling it twice is allowed."""
         if self._open:
             self._open = False
-            self._context.pop()
-            self._context.detach()
+            for leave in (self._context.pop, self._context.detach):
+                with suppress(self.cuda.Error):
+                    leave()
 
 
 class Stopwatch:
@@ -149,15 +161,18 @@ class Stopwatch:
 
     def __init__(self, gpu: Gpu) -> None:
         self._gpu = gpu
-        self._begin, self._end = gpu.cuda.Event(), gpu.cuda.Event()
+        with told("tell the time", gpu.cuda):
+            self._begin, self._end = gpu.cuda.Event(), gpu.cuda.Event()
 
     def start(self) -> None:
         """From here on, in the order of the stream."""
-        self._begin.record(self._gpu.stream)
+        with told("tell the time", self._gpu.cuda):
+            self._begin.record(self._gpu.stream)
 
     def stop(self) -> None:
         """Up to here."""
-        self._end.record(self._gpu.stream)
+        with told("tell the time", self._gpu.cuda):
+            self._end.record(self._gpu.stream)
 
     def read_ms(self) -> float:
         """Once the stream was waited for."""
@@ -175,10 +190,14 @@ class Recorded:
         self._call("cuStreamBeginCapture_v2", self._stream, ctypes.c_int(_RELAXED))
         try:
             work()
+        except BaseException:
+            self._library.cuStreamEndCapture(self._stream, ctypes.byref(graph))  # why it failed is on its way
+            raise
+        self._call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
+        try:
+            self._call("cuGraphInstantiateWithFlags", ctypes.byref(self._run), graph, ctypes.c_ulonglong(0))
         finally:
-            self._call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
-        self._call("cuGraphInstantiateWithFlags", ctypes.byref(self._run), graph, ctypes.c_ulonglong(0))
-        self._call("cuGraphDestroy", graph)
+            self._library.cuGraphDestroy(graph)
 
     def __call__(self) -> None:
         """Begin to run it."""
@@ -186,12 +205,12 @@ class Recorded:
 
     def close(self) -> None:
         """Give it back."""
-        self._call("cuGraphExecDestroy", self._run)
+        self._library.cuGraphExecDestroy(self._run)
 
     def _call(self, name: str, *arguments: object) -> None:
         code = getattr(self._library, name)(*arguments)
         if code:
-            raise EngineError(f"the GPU cannot run recorded work: {name} returned CUDA error {code}")
+            raise DeviceError(f"the GPU cannot run recorded work: {name} returned CUDA error {code}")
 
 
 _NAME: Final = "libcuda.so.1"

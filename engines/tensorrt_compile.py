@@ -1,13 +1,14 @@
 """ONNX to a TensorRT engine: parse, give the open shapes their ranges, compile. A named target needs no GPU.
 
 Both of NVIDIA's packages are taken: `tensorrt`, and `tensorrt_rtx`, which is whole on the public index. Engines are
-strongly typed in both, so that the precision of an engine is that of the ONNX graph: fp16 is a graph that was cast.
+strongly typed, which `tensorrt` before 11 does only where it is told to, so that the precision of an engine is that of
+the ONNX graph: fp16 is a graph that was cast, and fp32 is not TF32.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from engines.spec import TensorSpec
 
 LIBRARIES: Final = ("tensorrt", "tensorrt_rtx")
 PRECISIONS: Final = ("fp32", "fp16", "int8")
+RULES: Final = 2
+"""Part of what engines are kept under: goes up when `compiled` or `in_precision` makes something else of a network."""
 CURRENT: Final = "current"
 """The target that is the GPU of this machine."""
 
@@ -63,6 +66,18 @@ def targets(found: Library) -> tuple[str, ...]:
     kinds = getattr(found.module, "ComputeCapability", None)
     named = [] if kinds is None else [name.lower() for name in kinds.__members__ if name.startswith("SM")]
     return (CURRENT, *named)
+
+
+def started(what: Callable[[Any], Any], found: Library, log: Log) -> Any:
+    """A builder or runtime of the library. Raises EngineError: where the driver is too old for it, or the GPU unknown,
+    its constructors raise whatever their bindings do, and the reason is in the log."""
+    try:
+        return what(log.logger)
+    except Exception as error:
+        reason = log.last or " ".join(str(error).split()) or type(error).__name__
+        raise EngineError(
+            f"{found.name} {found.version} cannot start ({reason}); does it fit the driver that nvidia-smi names?"
+        ) from error
 
 
 def in_precision(network: bytes, precision: str) -> bytes:
@@ -113,8 +128,8 @@ def compiled(
     if target not in targets(found):
         raise EngineError(f"{found.name} {found.version} compiles for {', '.join(targets(found))}, not {target!r}")
     log = Log(trt)
-    builder = trt.Builder(log.logger)
-    definition = builder.create_network(0)
+    builder = started(trt.Builder, found, log)
+    definition = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(definition, log.logger)
     if not parser.parse(network):
         errors = [" ".join(str(parser.get_error(i)).split()) for i in range(parser.num_errors)]
@@ -125,7 +140,12 @@ def compiled(
     for spec in inputs:
         if -1 in spec.shape:
             profile.set_shape(spec.name, *shape_ranges(spec))
-    settings.add_optimization_profile(profile)
+    if settings.add_optimization_profile(profile) < 0:
+        raise EngineError(f"{found.name} {found.version} does not take the sizes of the inputs: {log.last}")
+    settings.clear_flag(trt.BuilderFlag.TF32)
+    if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
+        # Work of tensorrt_rtx can only be recorded where it allocates nothing by itself.
+        settings.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if target != CURRENT:
         settings.num_compute_capabilities = 1
         settings.set_compute_capability(trt.ComputeCapability.__members__[target.upper()], 0)
@@ -139,6 +159,12 @@ def compiled(
             f"{found.name} {found.version} cannot compile for {target}: {log.last or 'it gives no reason'}"
         )
     return Compiled(bytes(engine), b"" if measured is None else bytes(measured.serialize()))
+
+
+def _strongly_typed(trt: Any) -> int:
+    """The flag that asks for it; none where there is no other network."""
+    flag = getattr(getattr(trt, "NetworkDefinitionCreationFlag", None), "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
 
 
 class Log:

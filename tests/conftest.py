@@ -51,6 +51,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeGpu]:
     monkeypatch.setattr(build, "in_precision", lambda network, _: network)
     monkeypatch.setattr(build.engine_of, "__defaults__", (tmp_path / "engines",))
     yield found
-    assert not found.memory, "memory of the GPU was not given back"
-    assert not found.graphs, "recorded work was not given back"
+    if found.fail != "lost":  # a GPU that is gone takes nothing back
+        assert not found.memory, "memory of the GPU was not given back"
+        assert not found.graphs, "recorded work was not given back"
     assert found.contexts == 0, "the context was not left"

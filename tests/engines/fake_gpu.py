@@ -19,8 +19,10 @@ Work = Callable[[], None]
 @dataclass
 class FakeGpu:
     """State of the machine: what is allocated, streams by their handle, and recorded graphs. fail: the call that
-    raises. launches: of recorded work. copies: bytes that went up and down. moved: bytes of every copy, upwards > 0.
-    makes_kernels: as tensorrt_rtx does when an engine first runs; kernels_made: how often."""
+    raises; "lost": all do. foreign: engines do not fit. old_driver: the library cannot start. room: how many pieces of
+    memory there are; None for any. records: whether the library lets its work be recorded. launches: of recorded work.
+    copies: bytes that went up and down. moved: bytes of every copy, upwards > 0. makes_kernels: as tensorrt_rtx does
+    when an engine first runs; kernels_made: how often."""
 
     memory: dict[int, bytearray] = field(default_factory=dict)
     streams: dict[int, FakeStream] = field(default_factory=dict)
@@ -32,11 +34,15 @@ class FakeGpu:
     moved: list[int] = field(default_factory=list)
     fail: str = ""
     foreign: bool = False
+    old_driver: bool = False
+    room: int | None = None
+    records: bool = True
     makes_kernels: bool = False
     kernels_made: int = 0
 
     def check(self, name: str, error: type[Exception]) -> None:
-        if self.fail == name:
+        """lost: every call fails from then on."""
+        if self.fail in (name, "lost"):
             raise error(f"{name} failed: an illegal memory access was encountered")
 
 
@@ -79,6 +85,7 @@ class FakeMemory:
         return self.address
 
     def free(self) -> None:
+        self.gpu.check("free", CudaError)
         del self.gpu.memory[self.address]
 
 
@@ -105,14 +112,23 @@ def driver_of(gpu: FakeGpu) -> Any:
 
             def pop() -> None:
                 gpu.contexts -= 1
+                gpu.check("pop", CudaError)
 
-            return SimpleNamespace(push=push, pop=pop, detach=lambda: None)
+            return SimpleNamespace(push=push, pop=pop, detach=lambda: gpu.check("detach", CudaError))
 
     def mem_alloc(count: int) -> FakeMemory:
         gpu.check("mem_alloc", CudaMemoryError)
+        if gpu.room is not None and len(gpu.memory) >= gpu.room:
+            raise CudaMemoryError("out of memory")
         return FakeMemory(gpu, count)
 
+    def stream() -> FakeStream:
+        gpu.check("stream", CudaError)
+        return FakeStream(gpu)
+
     def up(target: FakeMemory, source: np.ndarray, stream: FakeStream) -> None:
+        gpu.check("up", CudaError)
+
         def work() -> None:
             gpu.memory[target.address][:] = source.tobytes()
             gpu.copies["up"] += source.nbytes
@@ -121,6 +137,8 @@ def driver_of(gpu: FakeGpu) -> Any:
         stream.add(work)
 
     def down(target: np.ndarray, source: FakeMemory, stream: FakeStream) -> None:
+        gpu.check("down", CudaError)
+
         def work() -> None:
             target[...] = np.frombuffer(bytes(gpu.memory[source.address]), target.dtype).reshape(target.shape)
             gpu.copies["down"] += target.nbytes
@@ -134,6 +152,8 @@ def driver_of(gpu: FakeGpu) -> Any:
         done = 0
 
         def record(self, stream: FakeStream) -> None:
+            gpu.check("record", CudaError)
+
             def work() -> None:
                 self.done = len(gpu.moved)
 
@@ -145,7 +165,7 @@ def driver_of(gpu: FakeGpu) -> Any:
 
     return SimpleNamespace(
         Error=CudaError, MemoryError=CudaMemoryError, Device=Device, init=lambda: gpu.check("init", CudaError),
-        Event=Event, get_driver_version=lambda: 13000, Stream=lambda: FakeStream(gpu), mem_alloc=mem_alloc,
+        Event=Event, get_driver_version=lambda: 13000, Stream=stream, mem_alloc=mem_alloc,
         pagelocked_empty=lambda shape, dtype: np.full(shape, 7, dtype), memcpy_htod_async=up, memcpy_dtoh_async=down,
     )  # fmt: skip
 
@@ -167,13 +187,15 @@ def libcuda_of(gpu: FakeGpu) -> Any:
         return 0
 
     def instantiate(run: Any, graph: Any, flags: Any) -> int:
+        if gpu.fail == "instantiate":
+            return 2
         handle = next(gpu.handles)
         gpu.graphs[handle] = gpu.graphs[graph.value]
         ctypes.cast(run, ctypes.POINTER(ctypes.c_void_p))[0] = handle
         return 0
 
     def launch(run: Any, stream: Any) -> int:
-        if gpu.fail == "launch":
+        if gpu.fail in ("launch", "lost"):
             return 700
         gpu.launches += 1
         for work in gpu.graphs[run.value]:
@@ -181,6 +203,8 @@ def libcuda_of(gpu: FakeGpu) -> Any:
         return 0
 
     def destroy(handle: Any) -> int:
+        if gpu.fail == "lost":
+            return 700  # as every call after it
         del gpu.graphs[handle.value]
         return 0
 
@@ -208,6 +232,8 @@ class FakeEngine:
 
     def create_execution_context(self, settings: Any = None) -> FakeContext:
         assert (settings is not None) == self.gpu.makes_kernels
+        if settings is not None:
+            assert settings.dynamic_shapes_kernel_specialization_strategy == "eager"
         if settings is not None and settings.cache.content is None:
             self.gpu.kernels_made += 1
             settings.cache.content = b"KERNELS"
@@ -236,6 +262,7 @@ class FakeSettings:
 
     def __init__(self) -> None:
         self.cache = FakeCache()
+        self.dynamic_shapes_kernel_specialization_strategy = "lazy"
 
     def create_runtime_cache(self) -> FakeCache:
         return FakeCache()
@@ -260,8 +287,12 @@ class FakeContext:
         zeros = {each: np.zeros(shape, self.engine.dtypes[each]) for each, shape in self.shapes.items()}
         return tuple(self.engine.session.run([name], zeros)[0].shape)
 
-    def set_tensor_address(self, name: str, address: int) -> None:
+    def set_tensor_address(self, name: str, address: int) -> bool:
         self.places[name] = address
+        return True
+
+    def is_stream_capturable(self, handle: int) -> bool:
+        return self.engine.gpu.records
 
     def execute_async_v3(self, handle: int) -> bool:
         gpu, session = self.engine.gpu, self.engine.session
@@ -290,6 +321,9 @@ def tensorrt_of(gpu: FakeGpu) -> Any:
     class Runtime:
         def __init__(self, logger: Logger) -> None:
             self.logger = logger
+            if gpu.old_driver:
+                logger.log(1, "CUDA initialization failure with error: 35")
+                raise TypeError("pybind11::init(): factory function returned nullptr")
 
         def deserialize_cuda_engine(self, content: bytes) -> FakeEngine | None:
             if content.startswith(b"ENGINE") and not gpu.foreign:
@@ -297,4 +331,7 @@ def tensorrt_of(gpu: FakeGpu) -> Any:
             self.logger.log(1, "The engine cannot run on this GPU,\n which has compute capability 9.0.")
             return None
 
-    return SimpleNamespace(__version__="0.0", Runtime=Runtime, ILogger=Logger)
+    strategy = SimpleNamespace(EAGER="eager")
+    return SimpleNamespace(
+        __version__="0.0", Runtime=Runtime, ILogger=Logger, DynamicShapesKernelSpecializationStrategy=strategy
+    )

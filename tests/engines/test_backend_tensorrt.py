@@ -16,7 +16,7 @@ pytest.importorskip("onnx")
 from engines import build
 from engines.backend_onnxruntime import OnnxRuntimeEngine
 from engines.backend_tensorrt import TensorRtEngine
-from engines.base import Array, EngineError
+from engines.base import Array, DeviceError, EngineError
 from engines.choose import choose, load
 from engines.spec import ModelFile
 from engines.tensorrt_compile import Compiled, Library
@@ -127,13 +127,103 @@ def test_a_gpu_that_is_lost_is_one_line(gpu: FakeGpu, tiny: ModelFile, fail: str
     engine.close()
 
 
-def test_memory_that_is_not_there_is_said(gpu: FakeGpu, tiny: ModelFile) -> None:
+@pytest.mark.parametrize("fail", ["up", "down", "record", "synchronize", "launch", "lost"])
+def test_whatever_fails_first_is_what_is_said_and_closing_says_nothing_more(
+    gpu: FakeGpu, tiny: ModelFile, fail: str
+) -> None:
+    """After a GPU was lost every call fails, those that give back included."""
     engine = TensorRtEngine(tiny)
-    gpu.fail = "mem_alloc"
-    with pytest.raises(EngineError, match="the GPU is out of memory"):
-        engine.infer(crops(1))
-    gpu.fail = ""
+    engine.infer(crops(1))
+    gpu.fail = fail
+    with pytest.raises(DeviceError, match="the GPU cannot") as told:
+        if fail == "record":
+            engine.timed(crops(1))
+        else:
+            engine.infer(crops(2) if fail in ("up", "down") else crops(1))
+    assert "\n" not in str(told.value)
+    if fail != "lost":
+        gpu.fail = ""
     engine.close()
+    engine.close()
+
+
+@pytest.mark.parametrize("fail", ["execute", "instantiate", "stream"])
+def test_what_could_not_be_made_ready_leaves_nothing_behind(gpu: FakeGpu, tiny: ModelFile, fail: str) -> None:
+    """The fixture looks at memory, recorded work and contexts."""
+    if fail == "stream":
+        gpu.fail = fail
+        with pytest.raises(DeviceError, match="the GPU cannot be used: stream failed"):
+            TensorRtEngine(tiny)
+        assert gpu.contexts == 0
+        return
+    engine = TensorRtEngine(tiny)
+    gpu.fail = fail
+    with pytest.raises(DeviceError, match=r"it could not begin|cuGraphInstantiateWithFlags returned CUDA error 2"):
+        engine.infer(crops(1))
+    assert not gpu.memory
+    assert not gpu.graphs
+    gpu.fail = ""
+    engine.infer(crops(1))
+    engine.close()
+
+
+@pytest.mark.parametrize("room", range(5))
+def test_memory_that_is_not_there_is_said_and_what_there_was_is_given_back(
+    gpu: FakeGpu, tiny: ModelFile, room: int
+) -> None:
+    engine = TensorRtEngine(tiny)
+    gpu.room = room
+    with pytest.raises(DeviceError, match="the GPU is out of memory"):
+        engine.infer(crops(1))
+    assert not gpu.memory
+    gpu.room = None
+    engine.infer(crops(1))
+    engine.close()
+
+
+def test_work_that_the_library_does_not_let_record_runs_as_it_is(gpu: FakeGpu, tiny: ModelFile) -> None:
+    gpu.records = False
+    engine, reference = TensorRtEngine(tiny), OnnxRuntimeEngine(tiny)
+    for seed in range(3):
+        have, want = engine.infer(crops(1, seed)), reference.infer(crops(1, seed))
+        for name in want:
+            np.testing.assert_array_equal(have[name], want[name], err_msg=name)
+    assert gpu.launches == 0
+    engine.close()
+
+
+def test_a_driver_that_is_too_old_is_one_line_and_left_by_auto(gpu: FakeGpu, tiny: ModelFile) -> None:
+    gpu.old_driver = True
+    says = r"tensorrt 0\.0 cannot start \(CUDA initialization failure with error: 35\); does it fit the driver"
+    with pytest.raises(EngineError, match=says):
+        TensorRtEngine(tiny)
+    assert gpu.contexts == 0
+    chosen = choose("auto", tiny, "fp32", 1, crops(1))
+    assert "CUDA initialization failure" in chosen.choice.summary()
+    chosen.engine.close()
+
+
+@pytest.mark.parametrize("fail", ["lost", "up", "synchronize", "mem_alloc", "launch"])
+def test_auto_takes_the_cpu_where_the_gpu_fails_while_it_is_tried(gpu: FakeGpu, tiny: ModelFile, fail: str) -> None:
+    gpu.fail = fail
+    chosen = choose("auto", tiny, "fp32", 1, crops(1))
+    assert chosen.engine.device == "cpu"
+    assert "not tensorrt/fp32: the GPU" in chosen.choice.summary()
+    chosen.engine.close()
+    if fail != "lost":
+        gpu.fail = ""
+
+
+def test_why_an_engine_was_compiled_is_known(gpu: FakeGpu, tiny: ModelFile, tmp_path: Path) -> None:
+    def because() -> str:
+        engine = TensorRtEngine(tiny)
+        engine.close()
+        return engine.because
+
+    assert (because(), because()) == ("there was none yet", "")
+    (kept,) = (tmp_path / "engines").glob("*.engine")
+    kept.write_bytes(kept.read_bytes()[:-3])
+    assert (because(), because()) == ("the one there was is cut off or was changed", "")
 
 
 def test_a_batch_beyond_what_was_compiled_is_refused(gpu: FakeGpu, tiny: ModelFile) -> None:
@@ -200,7 +290,11 @@ def test_an_engine_that_fits_no_longer_is_compiled_again_once(
     ):
         TensorRtEngine(tiny)
     monkeypatch.setattr(build, "compiled", lambda network, *_: Compiled(b"ENGINE" + network, b""))
-    TensorRtEngine(tiny).close()
+    engine = TensorRtEngine(tiny)
+    assert engine.because == (
+        "the one there was does not fit: The engine cannot run on this GPU, which has compute capability 9.0."
+    )
+    engine.close()
 
 
 def test_another_gpu_another_precision_and_another_network_are_other_engines(gpu: FakeGpu, tiny: ModelFile) -> None:

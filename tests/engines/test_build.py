@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -62,8 +63,10 @@ class Timings:
         return self.content
 
 
-def timing_library(cached: list[bytes]) -> Library:
-    """A `tensorrt` that compiles anything, and times one more kernel for each network."""
+def timing_library(cached: list[bytes], asked: list[object] | None = None) -> Library:
+    """A `tensorrt` that compiles anything, and times one more kernel for each network. asked: how networks are made,
+    and what is switched off."""
+    told: list[object] = [] if asked is None else asked
 
     class Settings:
         def create_timing_cache(self, content: bytes) -> Timings:
@@ -74,12 +77,20 @@ def timing_library(cached: list[bytes]) -> Library:
             self.timings = timings
             return not ignore_mismatch
 
-        def add_optimization_profile(self, _: object) -> None: ...
+        def add_optimization_profile(self, _: object) -> int:
+            return 0
+
+        def clear_flag(self, flag: object) -> None:
+            told.append(flag)
 
     class Builder:
         def __init__(self, _: object) -> None: ...
 
-        create_network = create_optimization_profile = lambda self, *_: SimpleNamespace(set_shape=lambda *_: None)
+        create_optimization_profile = lambda self: SimpleNamespace(set_shape=lambda *_: None)  # noqa: E731
+
+        def create_network(self, flags: int) -> object:
+            told.append(flags)
+            return object()
 
         def create_builder_config(self) -> Settings:
             return Settings()
@@ -92,7 +103,40 @@ def timing_library(cached: list[bytes]) -> Library:
         def __init__(self) -> None: ...
 
     parser = lambda *_: SimpleNamespace(parse=lambda _: True)  # noqa: E731  # a class of one method
-    return Library(SimpleNamespace(Builder=Builder, OnnxParser=parser, ILogger=ILogger), "tensorrt", "10.9")
+    flags = SimpleNamespace(BuilderFlag=SimpleNamespace(TF32="TF32"))
+    flags.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
+    return Library(
+        SimpleNamespace(Builder=Builder, OnnxParser=parser, ILogger=ILogger, **vars(flags)), "tensorrt", "10.9"
+    )
+
+
+def test_a_library_that_can_do_otherwise_is_told_to_keep_to_the_graphs_precision(
+    tiny: ModelFile, tmp_path: Path
+) -> None:
+    """TensorRT 10 takes what is fastest, and TF32 for fp32, unless the network is strongly typed and TF32 is off."""
+    asked: list[object] = []
+    engine_of(tiny, "fp32", "current", "a GPU", timing_library([], asked), tmp_path)
+    assert asked == [2, "TF32"]
+
+
+def test_a_library_that_cannot_start_is_one_line(tiny: ModelFile, tmp_path: Path) -> None:
+    """With a driver that is too old the constructors of `tensorrt` raise a TypeError that says nothing."""
+
+    class Builder:
+        def __init__(self, logger: Any) -> None:
+            logger.log(1, "CUDA initialization failure with error: 35")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    class ILogger:
+        Severity = SimpleNamespace(ERROR=1, INTERNAL_ERROR=0)
+
+        def __init__(self) -> None: ...
+
+    found = Library(SimpleNamespace(Builder=Builder, ILogger=ILogger), "tensorrt", "10.9")
+    with pytest.raises(
+        EngineError, match=r"^tensorrt 10\.9 cannot start \(CUDA initialization failure with error: 35\)"
+    ):
+        engine_of(tiny, "fp32", "current", "a GPU", found, tmp_path)
 
 
 def test_kernels_that_tensorrt_has_timed_are_not_timed_again(
