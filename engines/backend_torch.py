@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engines.base import Array, Device, EngineError, Tensors, check_inputs, check_names
+from engines.base import Array, Device, DeviceError, EngineError, Tensors, check_inputs, check_names
 from engines.onnx_graph import read_graph
 from engines.spec import Manifest, ModelFile
 from engines.torch_program import Named, Program
@@ -83,9 +83,11 @@ class TorchEngine:
         try:
             yield
         except torch.OutOfMemoryError as error:
-            raise EngineError(
+            raise DeviceError(
                 f"torch {what} {name}: the GPU is out of memory; close other programs that use it"
             ) from error
+        except torch.AcceleratorError as error:
+            raise DeviceError(f"torch {what} {name}: the GPU failed: {str(error).strip().splitlines()[0]}") from error
         except (RuntimeError, ValueError, TypeError, IndexError) as error:  # by operator; EngineError is one of them
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise EngineError(f"torch {what} {name}: {lines[0]}") from error

@@ -12,7 +12,7 @@ from statistics import median
 import numpy as np
 
 from engines.backends import BACKENDS, has_driver
-from engines.base import Array, Engine, EngineError, Tensors
+from engines.base import Array, DeviceError, Engine, EngineError, Tensors
 from engines.cores import MOST_THREADS, physical, usable
 from engines.spec import ManifestError, ModelFile, quantised_spec
 
@@ -87,6 +87,7 @@ class _Trial:
     row: Candidate
     engine: Engine | None
     outputs: Tensors
+    error: EngineError | None = None
 
 
 def load(name: str, model: ModelFile, precision: str | None, threads: int, sample: Mapping[str, Array]) -> Engine:
@@ -102,6 +103,8 @@ def choose(
     sample: Mapping[str, Array],
     judge: Mapping[str, Array] | None = None,
     rest_s: float = 0.0,
+    *,
+    on_cpu: bool = False,
 ) -> Chosen:
     """A warm engine of backend `name` (or "auto") at `precision`, or at the fastest that agrees with fp32 (None or "").
 
@@ -112,12 +115,12 @@ def choose(
     Raises EngineError, one line, if the name or precision is unknown, if what was asked for by name cannot run (there
     is no fallback), or if nothing can.
     """
-    wanted = _wanted(name, precision, model)
+    wanted = _wanted(name, precision, model, on_cpu)
     if threads < 0:
         raise EngineError(f"an engine needs at least 1 thread, or 0 to have them measured, got {threads}")
     test = _Test(sample, judge or sample, rest_s)
     trials = [_try(backend, level, model, threads or 1, test) for backend, level in wanted]
-    if name == "auto" and _a_gpu_is_left(trials):
+    if name == "auto" and not on_cpu and _a_gpu_is_left(trials):
         more = [pair for pair in _levels(BACKENDS, precision) if BACKENDS[pair[0]].by_name]
         trials += [_try(backend, level, model, threads or 1, test) for backend, level in more]
     reference = next((trial.outputs for trial in trials if trial.row.precision == "fp32" and trial.outputs), None)
@@ -130,6 +133,8 @@ def choose(
         if trial is not taken and trial.engine is not None:
             trial.engine.close()
     if taken is None or taken.engine is None:
+        if name != "auto" and isinstance(judged[0].error, DeviceError):
+            raise judged[0].error
         reasons = [trial.row.passed_over for trial in judged]
         raise EngineError("; ".join(reasons) if name == "auto" else reasons[0])
     return Chosen(taken.engine, Choice(taken.row, tuple(trial.row for trial in judged if trial is not taken)))
@@ -153,13 +158,15 @@ def _judged(outputs: Tensors) -> Tensors:
     return {**outputs, "score": outputs["heads"][:, 0]} if "heads" in outputs else outputs
 
 
-def _wanted(name: str, precision: str | None, model: ModelFile) -> list[tuple[str, str]]:
+def _wanted(name: str, precision: str | None, model: ModelFile, on_cpu: bool) -> list[tuple[str, str]]:
     """The backends and precisions to try; int8 unasked only where its calibration found it near enough. Raises
     EngineError if there are none."""
     known = ", ".join(BACKENDS)
     if name != "auto" and name not in BACKENDS:
         raise EngineError(f"this version has no {name!r} engine; it has {known}, and auto, which takes the fastest")
-    fitting = [each for each, row in BACKENDS.items() if has_driver(row) and not row.by_name]
+    fitting = [
+        each for each, row in BACKENDS.items() if has_driver(row) and not row.by_name and not (on_cpu and row.driver)
+    ]
     names = fitting if name == "auto" else [name]
     wanted = _levels(names, precision)
     if not wanted:
@@ -203,7 +210,7 @@ def _try(name: str, precision: str, model: ModelFile, threads: int, test: _Test)
     except EngineError as error:
         if engine is not None:
             engine.close()
-        return _Trial(Candidate(name, precision, passed_over=str(error), threads=threads), None, {})
+        return _Trial(Candidate(name, precision, passed_over=str(error), threads=threads), None, {}, error)
     return _Trial(Candidate(name, precision, median_ms, threads=threads), engine, outputs)
 
 

@@ -26,7 +26,8 @@ class FrameEngine:
     """Eyes on a GPU, and the detector there too: `show` a picture, then look for faces in it, aim and read, as often as
     is needed.
 
-    precision: of the concept network; the detector runs in fp32. Raises EngineError, as all of its methods do.
+    precision: of the concept network; the detector runs in fp32. because: why its engines were compiled when they were
+    loaded, of those that were. Raises EngineError, as all of its methods do.
     """
 
     def __init__(self, detector: ModelFile, model: ModelFile, precision: str = "fp32", cache: Path = FRAMES) -> None:
@@ -49,6 +50,7 @@ class FrameEngine:
         except EngineError:
             self.close()
             raise
+        self.because = tuple(filter(None, (engine.because for engine in self._engines)))
 
     @property
     def manifest(self) -> Manifest:

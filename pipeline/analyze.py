@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from engines.base import EngineError
+from engines.base import DeviceError, EngineError
 from engines.concept import ConceptReadout, read
 from engines.cores import come_promptly, keep_to
 from engines.eyes import Eyes, OnHost
@@ -22,7 +22,7 @@ from engines.spec import Manifest
 from engines.timed import FORGET_S, Past, TimedHead, seen_of
 from engines.voice import VoiceReading
 from pipeline.account import Account
-from pipeline.bus import Publisher, Received, Subscriber, WorkerError, wait_for_any
+from pipeline.bus import GPU_FAILED, Publisher, Received, Subscriber, WorkerError, wait_for_any
 from pipeline.clock import NS_PER_S, StopFlag, WallClock, now_ns
 from pipeline.config import FaceConfig, Link, LiveConfig
 from pipeline.held import Held
@@ -98,7 +98,7 @@ class Analyzer:
             readouts = read(self._eyes.read(), self._networks.heads) if good else ()
             self._finder.settle(luma, self._seen(good, affines, readouts))
         except EngineError as error:
-            raise WorkerError(f"analyze: {error}") from error
+            raise WorkerError(f"analyze: {error}", GPU_FAILED if isinstance(error, DeviceError) else 1) from error
         marks = Marks(received_ns, located_ns, aligned_ns, now_ns())
         # Of several people nobody knows whose voice it is.
         voice = heard.voice if heard is not None and len(found) == 1 else None

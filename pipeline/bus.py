@@ -33,6 +33,7 @@ MESSAGES_AHEAD = 100_000  # small messages wait here rather than get lost
 END_READ_S = 10.0  # how long close() waits for readers to take the end of a stream
 FLUSH_MS = 500  # how long close() waits for whatever else is on its way
 END_TOPIC = topic_of(StreamEnd).name.encode()
+GPU_FAILED = 3
 DRAIN_LIMIT = 1_000  # a sender faster than the reader must not keep it draining
 
 
@@ -41,7 +42,8 @@ class BusError(RuntimeError):
 
 
 class WorkerError(RuntimeError):
-    """A worker cannot go on, and a person can act on why; `exit_code` 2 says that it is the user's to mend."""
+    """A worker cannot go on, and a person can act on why; `exit_code` 2 says that it is the user's to mend, GPU_FAILED
+    that a GPU was lost or has no memory left."""
 
     def __init__(self, text: str, exit_code: int = 1) -> None:
         super().__init__(text)

@@ -97,7 +97,8 @@ def _signals_held_back() -> Iterator[None]:
 
 
 def main(job: Job, stop: Flag, words: Connection) -> None:
-    """Run a worker to its end. Exit codes: 0 finished, 1 failed, 2 the user's to mend; `words` gets the reason."""
+    """Run a worker to its end. Exit codes: 0 finished, 1 failed, 2 the user's to mend, 3 its GPU failed; `words` gets
+    the reason."""
     for number in _to_everybody():
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, args=(stop,), daemon=True).start()

@@ -60,7 +60,7 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """model: a folder under models/, or a path with a / in it. backend: `auto` or a name of engines.backends.
     precision: "" lets it choose.
     threads: of the concept network; 0 measures how many are worth it. pin: how many cores the analysis is kept to, on
-    Linux; 0 lets it go where the system puts it.
+    Linux; 0 lets it go where the system puts it. device: with `cpu`, auto leaves a GPU alone.
     """
 
     model: Name = "agcm-av-live"
@@ -68,6 +68,7 @@ class EngineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     precision: str = ""
     threads: Count = 0
     pin: Count = 0
+    device: Literal["any", "cpu"] = "any"
 
 
 class FaceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
 import cv2
 import numpy as np
+from msgspec.structs import replace
 
-from engines.base import Array, Engine, EngineError
+from engines.backend_tensorrt import TensorRtEngine
+from engines.base import Array, DeviceError, Engine, EngineError
 from engines.choose import Chosen, choose
 from engines.frame_engine import FrameEngine
 from engines.fusion import HearingSpec, TimedSpec
@@ -27,7 +31,7 @@ from engines.spec import (
     model_at,
 )
 from engines.voice import HOP
-from pipeline.bus import WorkerError
+from pipeline.bus import GPU_FAILED, WorkerError
 from pipeline.config import EngineConfig, LiveConfig
 from pipeline.sources import may_hear
 
@@ -64,34 +68,57 @@ class Networks:
 
 
 def load(cfg: LiveConfig) -> Networks:
-    """Load and warm up all networks. Raises WorkerError, the user's to mend, if one cannot be had."""
-    engine = cfg.engine
+    """Load and warm up all networks. A GPU that fails, or has no memory, while it is made ready is left alone, unless
+    it was asked for by name. Raises WorkerError if a network cannot be had: the user's to mend, or GPU_FAILED."""
     # What OpenCV does to a picture of a camera is too little to share out, and its threads, which wait for more by
     # spinning, would keep a core from the networks.
     cv2.setNumThreads(1)
     try:
-        model = model_at(engine.model)
-        heads, crop = model.manifest.heads, model.manifest.crop
-        if heads is None or crop is None:
-            raise WorkerError(f"model {engine.model!r} is no concept model: its manifest has no heads or no crop", 2)
-        if cfg.readout.voice_prior and (model.manifest.hearing is None or model.manifest.hearing.prior is None):
-            raise WorkerError(f"readout.voice_prior: model {engine.model!r} has no prior weights of a voice", 2)
-        faces = _faces(crop)
-        hears = load_voice_file(model) if may_hear(cfg.capture) else None
-        rest_s = 0.0 if cfg.capture.pace == "max" else _REST_S
+        try:
+            return _loaded(cfg)
+        except DeviceError as error:
+            if cfg.engine.backend != "auto" or cfg.engine.device == "cpu":
+                raise WorkerError(str(error), GPU_FAILED) from error
+            lost = f"the GPU is left alone: {error}"
+        found = _loaded(replace(cfg, engine=replace(cfg.engine, device="cpu")))
+        return dataclasses.replace(found, notices=(lost, *found.notices))
+    except (ManifestError, EngineError) as error:
+        raise WorkerError(str(error), 2) from error
+
+
+def _loaded(cfg: LiveConfig) -> Networks:
+    """Raises WorkerError, ManifestError, EngineError; what was opened by then is closed."""
+    engine = cfg.engine
+    model = model_at(engine.model)
+    heads, crop = model.manifest.heads, model.manifest.crop
+    if heads is None or crop is None:
+        raise WorkerError(f"model {engine.model!r} is no concept model: its manifest has no heads or no crop", 2)
+    if cfg.readout.voice_prior and (model.manifest.hearing is None or model.manifest.hearing.prior is None):
+        raise WorkerError(f"readout.voice_prior: model {engine.model!r} has no prior weights of a voice", 2)
+    faces = _faces(crop)
+    hears = load_voice_file(model) if may_hear(cfg.capture) else None
+    rest_s = 0.0 if cfg.capture.pace == "max" else _REST_S
+    on_cpu = engine.device == "cpu"
+    with ExitStack() as stack:
         concepts = choose(
-            engine.backend, model, engine.precision, engine.threads, {"crop": faces[:1]}, {"crop": faces}, rest_s
-        )
+            engine.backend, model, engine.precision, engine.threads, {"crop": faces[:1]}, {"crop": faces}, rest_s,
+            on_cpu=on_cpu,
+        )  # fmt: skip
+        stack.callback(concepts.engine.close)
         usual, *others = (_sight(cfg, shape) for shape in _SHAPES)
         detector = _detector(concepts.engine, engine, usual)
-        voice = None if hears is None else choose(engine.backend, hears, "fp32", 1, _hush(hears))
+        stack.callback(detector.engine.close)
+        voice = None if hears is None else choose(engine.backend, hears, "fp32", 1, _hush(hears), on_cpu=on_cpu)
+        if voice is not None:
+            stack.callback(voice.engine.close)
         _met(detector.engine, [{"luma": other} for other in others])
         several = range(2, min(cfg.face.max_faces, _MOST_MET, len(faces)) + 1)
         _met(concepts.engine, [{"crop": faces[:count]} for count in several])
-    except (ManifestError, EngineError) as error:
-        raise WorkerError(str(error), 2) from error
-    frames, because = _frames(concepts.engine, model)
-    notices = [concepts.choice.summary(), f"detector: {detector.choice.taken.text}", *because]
+        frames, because = _frames(concepts.engine, model)
+        stack.pop_all()
+    opened = [concepts.engine, detector.engine, *([] if voice is None else [voice.engine])]
+    notices = [concepts.choice.summary(), f"detector: {detector.choice.taken.text}", *_compiled(opened, frames)]
+    notices += because
     if voice is not None:
         notices.append(f"voice: {voice.engine.manifest.identity}, {voice.engine.backend}")
     return Networks(
@@ -101,12 +128,22 @@ def load(cfg: LiveConfig) -> Networks:
     )  # fmt: skip
 
 
+def _compiled(engines: Sequence[Engine], frames: FrameEngine | None) -> list[str]:
+    """What is to be said where engines were compiled for this GPU just now: the first time, or since one that was kept
+    does not fit or was changed."""
+    own = [engine.because for engine in engines if isinstance(engine, TensorRtEngine)]
+    reasons = dict.fromkeys(filter(None, (*own, *(() if frames is None else frames.because))))
+    return [f"compiled for this GPU: {reason}" for reason in reasons]
+
+
 def _detector(concepts: Engine, engine: EngineConfig, usual: Array) -> Chosen:
     """The detector, on one thread: it works beside the analysis, has time (engines.ahead) and gives way. In fp32 where
     that is asked for, and on a GPU, which takes as little time for it."""
     exact = concepts.device == "gpu" or engine.precision == "fp32"
     judge = {"luma": _among(_tiles(), usual)}
-    return choose(engine.backend, load_model_file(DETECTOR), "fp32" if exact else None, 1, {"luma": usual}, judge)
+    precision = "fp32" if exact else None
+    on_cpu = engine.device == "cpu"
+    return choose(engine.backend, load_model_file(DETECTOR), precision, 1, {"luma": usual}, judge, on_cpu=on_cpu)
 
 
 def _frames(engine: Engine, model: ModelFile) -> tuple[FrameEngine | None, tuple[str, ...]]:

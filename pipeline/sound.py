@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from engines.base import Engine, EngineError
+from engines.base import DeviceError, Engine, EngineError
 from engines.hear import Heard
 from engines.voice import BEHIND_S
 from pipeline.align import AudioWindow, level_dbfs
-from pipeline.bus import Received, Subscriber, WorkerError
+from pipeline.bus import GPU_FAILED, Received, Subscriber, WorkerError
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.hearing import Ears, State
 from pipeline.messages import AudioChunk, StreamEnd
@@ -119,7 +119,7 @@ class Sound:
             try:
                 self._ears.listen(self._window)
             except EngineError as error:
-                raise WorkerError(f"analyze: {error}") from error
+                raise WorkerError(f"analyze: {error}", GPU_FAILED if isinstance(error, DeviceError) else 1) from error
 
 
 def unusable(samples: np.ndarray, rate_hz: int) -> str:

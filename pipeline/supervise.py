@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.bus import BusError, Publisher, StopFlag, Subscriber
+from pipeline.bus import GPU_FAILED, BusError, Publisher, StopFlag, Subscriber
 from pipeline.child import Child, Job
 from pipeline.clock import NS_PER_S, now_ns
 from pipeline.config import ConfigError, Link, LiveConfig
@@ -95,6 +95,7 @@ class Supervisor:
         self._verdict: int | None = None
         self._started_ns: int | None = None
         self._restarts: list[str] = []
+        self._gpu_failures = 0
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Supervisor:
@@ -178,8 +179,23 @@ class Supervisor:
         elif seat.child.exit_code == MISTAKE:
             # What failed in the session and cannot be used again, such as a lost GPU, is no mistake of the user.
             self._give_up(FAILED if seat.failures else MISTAKE, _line(seat.row.name, self._bury(seat)))
+        elif seat.child.exit_code == GPU_FAILED:
+            self._gpu_failed(seat, self._bury(seat))
         elif seat.child.exit_code is not None:
             self._failed(seat, self._bury(seat))
+
+    def _gpu_failed(self, seat: Seat, reason: str) -> None:
+        """It gets one more chance; after that the CPU takes over, where the engine was not asked for by name."""
+        self._gpu_failures += 1
+        engine = self._cfg.engine
+        if self._gpu_failures > 1 and engine.backend != "auto":
+            why = f"that is the second time, and {engine.backend} was asked for by name: the session ends"
+            self._give_up(FAILED, f"{_line(seat.row.name, reason)}; {why}")
+            return
+        if self._gpu_failures > 1:
+            self._cfg = msgspec.structs.replace(self._cfg, engine=msgspec.structs.replace(engine, device="cpu"))
+            reason += "; from here on the CPU takes over"
+        self._failed(seat, reason)
 
     def _bury(self, seat: Seat) -> str:
         """Release an ended child; its last words."""

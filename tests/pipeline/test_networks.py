@@ -148,8 +148,8 @@ def test_the_concept_network_is_timed_as_a_session_of_that_pace_runs_it(
 ) -> None:
     real, rests = networks.choose, {}
 
-    def choose(*asked: Any) -> Any:
-        chosen = real(*asked)
+    def choose(*asked: Any, **options: Any) -> Any:
+        chosen = real(*asked, **options)
         rests[chosen.engine.manifest.name] = asked[6] if len(asked) > 6 else None
         return chosen
 

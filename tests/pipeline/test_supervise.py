@@ -108,6 +108,25 @@ def test_what_is_lost_in_a_session_and_cannot_be_used_again_is_no_mistake(endpoi
     assert any("the GPU cannot be used" in event.text for event in events if event.kind == "failed")
 
 
+def test_a_gpu_that_fails_gets_another_chance_and_then_the_cpu_takes_over(endpoint: str) -> None:
+    exit_code, events, _ = hold(endpoint, [row("loses_the_gpu")])
+    assert exit_code == DONE
+    once, twice = [event.text for event in events if event.kind == "restarted"]
+    assert "loses_the_gpu: the GPU cannot finish its work; loses_the_gpu is restarted" in once
+    assert "the GPU cannot finish its work; from here on the CPU takes over; loses_the_gpu is restarted" in twice
+
+
+def test_a_gpu_that_fails_and_was_asked_for_by_name_ends_the_session_the_second_time(
+    endpoint: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    exit_code, events, _ = hold(endpoint, [row("loses_the_gpu"), row("source")], "engine.backend=tensorrt")
+    assert exit_code == FAILED
+    assert kinds(events).count("restarted") == 1
+    (failed,) = (event.text for event in events if event.kind == "failed")
+    assert "that is the second time, and tensorrt was asked for by name: the session ends" in failed
+    assert capfd.readouterr().err.splitlines()[-1] == failed
+
+
 def test_a_worker_that_was_killed_is_restarted_and_the_signal_named(
     endpoint: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

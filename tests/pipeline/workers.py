@@ -7,7 +7,7 @@ import signal
 import threading
 from pathlib import Path
 
-from pipeline.bus import Publisher, StopFlag, WorkerError
+from pipeline.bus import GPU_FAILED, Publisher, StopFlag, WorkerError
 from pipeline.config import Link, LiveConfig
 from pipeline.processes import Process, always
 from pipeline.report import Reporter
@@ -81,6 +81,14 @@ def lost(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
         live(link, "lost", stop, beats=2)
         raise WorkerError("the GPU cannot finish its work")
     raise WorkerError("the GPU cannot be used", 2)
+
+
+def loses_the_gpu(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
+    """As an analysis on a GPU that fails each time that it is used."""
+    life(link, "loses_the_gpu")
+    live(link, "loses_the_gpu", stop, beats=2)
+    if cfg.engine.device == "any":
+        raise WorkerError("the GPU cannot finish its work", GPU_FAILED)
 
 
 def killed_once(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
