@@ -16,17 +16,14 @@ pytest.importorskip("onnx")
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed: pip install -e '.[dev]' on Linux, x86-64")
 
 from engines import tensorrt_compile
-from engines.base import EngineError
+from engines.base import EngineError, int8_of
 from engines.build import engine_of
-from engines.spec import MODELS_DIR, ModelFile, TensorSpec, load_model_file
+from engines.spec import MODELS_DIR, ModelFile, TensorSpec, available, load_model_file, quantised
 from engines.tensorrt_compile import Library, compiled, in_precision, library, shape_ranges, targets
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = [
-    name
-    for name in ("agcm-live", "agcm-lite", "agcm-voice", "centerface")
-    if (MODELS_DIR / name / "model.onnx").is_file()
-]
+SHIPPED = [name for name in available() if (MODELS_DIR / name / "model.onnx").is_file()]
+IN_INT8 = [name for name in SHIPPED if quantised(load_model_file(name), "s8") is not None]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -44,6 +41,14 @@ def test_a_network_that_ships_compiles_for_tensorrt(name: str, precision: str, t
     assert (
         engine_of(file, precision, "sm86", "", found, tmp_path).because == "the one there was is cut off or was changed"
     )
+
+
+@pytest.mark.parametrize("name", IN_INT8)
+def test_a_network_that_ships_in_int8_compiles_for_tensorrt(name: str, tmp_path: Path) -> None:
+    exact = load_model_file(name)
+    whole = engine_of(exact, "fp32", "sm86", "", library(), tmp_path)
+    built = engine_of(int8_of(exact, "s8"), "int8", "sm86", "", library(), tmp_path)
+    assert len(built.engine) < 0.6 * len(whole.engine), "weights of 8 bits"
 
 
 def test_an_engine_for_another_kind_of_gpu_is_another(tiny: ModelFile, tmp_path: Path) -> None:

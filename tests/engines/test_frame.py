@@ -13,12 +13,12 @@ import onnxruntime
 import pytest
 
 from engines.backend_onnxruntime import OnnxRuntimeEngine
-from engines.base import Array, Engine, EngineError
+from engines.base import Array, Engine, EngineError, int8_of
 from engines.concept import read
 from engines.detect import detect, of_cells, seen_px
 from engines.frame import detector_network, edges, face_network, kept, places_of, plane, tensors_of
 from engines.preprocess import Affine, Luma, crop, similarity, to_tensor
-from engines.spec import MODELS_DIR, ModelFile, TensorSpec, load_model_file
+from engines.spec import MODELS_DIR, ModelFile, TensorSpec, available, load_model_file, quantised
 from engines.tensorrt_compile import compiled, in_precision, library
 
 FACE = np.array([[207, 110], [245, 108], [227, 133], [212, 152], [243, 150]], np.float32)
@@ -148,6 +148,23 @@ def test_they_compile_for_tensorrt(tiny: ModelFile, detector_file: ModelFile, pr
     pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
     for network, manifest in (face_network(tiny, precision), detector_network(detector_file)):
         assert compiled(in_precision(network, precision), manifest.inputs, "sm86", library()).engine
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("name", ["agcm-live", "agcm-lite"])
+@pytest.mark.filterwarnings("ignore:the float32 number:UserWarning")  # a floor of 1e-10 becomes the least fp16 has
+def test_what_ships_compiles_with_what_cuts_its_crops(name: str, precision: str) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
+    if name not in available():
+        pytest.skip(f"models/{name} is not there yet")
+    file = load_model_file(name)
+    if precision == "int8":
+        if quantised(file, "s8") is None:
+            pytest.skip(f"{name} does not ship in int8 for TensorRT")
+        file = int8_of(file, "s8")
+    network, manifest = face_network(file, precision)
+    level = "fp32" if precision == "int8" else precision  # an int8 file is in int8 as it is
+    assert compiled(in_precision(network, level), manifest.inputs, "sm86", library()).engine
 
 
 def test_what_cannot_read_frames_is_said(tiny: ModelFile, detector_file: ModelFile, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pipeline.messages import Event, Health
 from pipeline.preflight import check
 from pipeline.processes import PROCESSES, Process
 from pipeline.supervise import DONE, FAILED, MISTAKE, run
-from tests.pipeline.workers import row
+from tests.pipeline.workers import PUBLISHED, row
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
@@ -114,6 +114,9 @@ def test_a_gpu_that_fails_gets_another_chance_and_then_the_cpu_takes_over(endpoi
     once, twice = [event.text for event in events if event.kind == "restarted"]
     assert "loses_the_gpu: the GPU cannot finish its work; loses_the_gpu is restarted" in once
     assert "the GPU cannot finish its work; from here on the CPU takes over; loses_the_gpu is restarted" in twice
+    published = [event.text for event in events if event.source == "loses_the_gpu" and event.kind == "notice"]
+    lives = ("any", "any", "cpu")
+    assert published == [f"{device} {i}" for device in lives for i in range(PUBLISHED)], "nothing of it is lost"
 
 
 def test_a_gpu_that_fails_and_was_asked_for_by_name_ends_the_session_the_second_time(
@@ -229,7 +232,7 @@ def test_the_table_of_processes_names_functions_that_exist_and_sinks_start_first
 SCRIPT = """
 import sys
 from tests.pipeline.test_supervise import config
-from tests.pipeline.workers import row
+from tests.pipeline.workers import PUBLISHED, row
 from pipeline.supervise import run
 rows = [row(name, stage=stage, sink=stage == 0) for stage, name in enumerate(sys.argv[2:])]
 sys.exit(run(config(sys.argv[1]), rows))

@@ -15,6 +15,7 @@ from pipeline.report import Reporter
 HERE = __name__
 BEAT_S = 0.05
 HEARTBEAT_S = 0.5
+PUBLISHED = 300
 
 
 def row(function: str, *, name: str = "", stage: int = 0, sink: bool = True, **policy: float) -> Process:
@@ -84,11 +85,17 @@ def lost(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
 
 
 def loses_the_gpu(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
-    """As an analysis on a GPU that fails each time that it is used."""
+    """As an analysis on a GPU that fails each time that it is used, when PUBLISHED results have left."""
     life(link, "loses_the_gpu")
-    live(link, "loses_the_gpu", stop, beats=2)
-    if cfg.engine.device == "any":
-        raise WorkerError("the GPU cannot finish its work", GPU_FAILED)
+    with Publisher(link.results_in, bind=False, lossless=True) as results:
+        results.wait_for_subscriber("health", stop, 10.0)
+        reporter = Reporter(link.session, "loses_the_gpu", results)
+        reporter.enter("ready")
+        for number in range(PUBLISHED):
+            reporter.event("notice", f"{cfg.engine.device} {number}")
+        if cfg.engine.device == "any":
+            raise WorkerError("the GPU cannot finish its work", GPU_FAILED)
+        reporter.enter("ended")
 
 
 def killed_once(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:
