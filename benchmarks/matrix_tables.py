@@ -9,7 +9,9 @@ from benchmarks.matrix import OVERLOAD, Row
 from benchmarks.report import Table, number
 
 # Of the 720p camera at 30 a second that is kept up with, and of every camera that is not.
-AGE_P50_MS, AGE_P99_MS, PERIODS = 8.0, 25.0, 2.0
+AGE_P50_MS, AGE_P99_MS, AROUND_MS, PERIODS = 8.0, 25.0, 2.0, 2.0
+AROUND = ("capture", "transport")
+"""Stages in which nothing is worked out: what a result is older by than the work on its frame takes."""
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:
@@ -19,7 +21,9 @@ def tables(rows: Sequence[Row]) -> list[Table]:
 
 def targets(rows: Sequence[Row]) -> list[tuple[str, float | None, float, bool]]:
     """Name, figure, target, and whether less is better."""
-    kept_up = next((row.age_ms for row in rows if (row.height_px, row.rate_hz, row.load) == (720, 30, 1)), None)
+    seen = next((row for row in rows if (row.height_px, row.rate_hz, row.load) == (720, 30, 1)), None)
+    kept_up = seen.age_ms if seen else None
+    around_ms = sum(seen.stages_ms[name] for name in AROUND) if seen else None
     pressed = [row for row in rows if row.load == OVERLOAD and row.age_ms is not None]
     p50 = [row.periods(row.age_ms.p50) for row in pressed if row.age_ms is not None]
     p95 = [row.periods(row.age_ms.p95) for row in pressed if row.age_ms is not None]
@@ -28,6 +32,7 @@ def targets(rows: Sequence[Row]) -> list[tuple[str, float | None, float, bool]]:
     return [
         ("age at 720p, 30/s, 1x, p50, ms", kept_up.p50 if kept_up else None, AGE_P50_MS, True),
         ("age at 720p, 30/s, 1x, p99, ms", kept_up.p99 if kept_up else None, AGE_P99_MS, True),
+        ("age at 720p, 30/s, 1x, capture and transport, mean, ms", around_ms, AROUND_MS, True),
         ("age at 3x, p50 of the worst row, in frame periods", _worst(p50), PERIODS, True),
         ("age at 3x, p95 of the worst row, in frame periods", _worst(p95), PERIODS, True),
         ("age at 3x, p99 of the worst row, in frame periods", _worst(p99), PERIODS, True),
