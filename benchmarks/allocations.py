@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import sys
 import tracemalloc
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 import typer
 from rich.console import Console
 
 from benchmarks import machine
-from benchmarks.frame_path import STAGES, WORKER, Meter, as_the_worker, resident_growth, stage_by_stage
+from benchmarks.frame_path import STAGES, WORKER, Meter, StepMeter, as_the_worker, resident_growth, stage_by_stage
 from benchmarks.machine import Machine
 from benchmarks.media import Clip, file_of, look_at
 from benchmarks.report import (
+    NOT_MEASURED,
     PLAIN_WIDTH,
     Table,
     leave,
@@ -29,6 +30,7 @@ from benchmarks.report import (
     show,
     write_json,
 )
+from pipeline.analyze import follows_landmarks
 from pipeline.bus import WorkerError
 from pipeline.config import ConfigError, load
 from pipeline.networks import load as load_networks
@@ -38,8 +40,9 @@ HELP = """Counts the bytes that are new in each stage of a frame, on the frames 
 luma plane, finding or following the face, cutting it out, tensor, network, readout, message.
 
 \b
-Seen are Python's objects and NumPy's arrays (tracemalloc), the most at one moment of a stage. Not seen is what OpenCV,
-ONNX Runtime, OpenVINO and FFmpeg take inside; the growth of resident memory over the whole clip is given beside it.
+Seen are Python's objects and NumPy's arrays (tracemalloc): the most at one moment of a stage, and, in a pass of its
+own, the size that no single block exceeds. Not seen is what OpenCV, ONNX Runtime, OpenVINO and FFmpeg take inside; the
+growth of resident memory over the whole clip is given beside it.
 
 \b
 Examples:
@@ -50,26 +53,36 @@ Examples:
 Exit codes: 0 measured, 2 bad arguments
 """
 
+BLOCK_BYTES: Final = 8_000
+"""The target: no single block of a frame is larger."""
+BESIDE: Final = 4
+"""Frames in which a session's detector may be at work: the one that asks, and until it answers (engines.ahead)."""
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 class NewBytes(msgspec.Struct, frozen=True):
-    """Bytes of a stage: medians of the frames between key frames and of key frames, and the largest of all. None where
-    there was no such frame."""
+    """Bytes of a stage: medians of the frames between key frames and of key frames, and the largest of all. block,
+    block_on_key_frames: what no single block exceeded (StepMeter), in any frame between key frames and in any key
+    frame. None where there was no such frame."""
 
     between: float | None
     on_key_frames: float | None
     largest: int | None
+    block: int | None
+    block_on_key_frames: int | None
 
 
 class AllocationsReport(msgspec.Struct, frozen=True):
-    """stages: by name, in their order; `analyze` is all from finding to readout, as the worker does it. frames: those
+    """stages: by name, in their order; `analyze` is all from finding to readout, as the worker does it, and its key
+    frames are those beside which the detector may be at work. follows: how known faces are found again. frames: those
     that count, after `warm_up` others. resident_bytes: how much the process grew over `resident_frames`."""
 
     machine: Machine
     model: str
     backend: str
     detector: str
+    follows: Literal["landmarks", "flow"]
     source: Clip
     frames: int
     warm_up: int
@@ -78,16 +91,30 @@ class AllocationsReport(msgspec.Struct, frozen=True):
     resident_bytes: int
 
 
-def new_bytes(by_frame: Mapping[int, int], keys: set[int], warm_up: int) -> NewBytes:
-    """by_frame: bytes by frame number, of which the first `warm_up` do not count. keys: numbers of key frames."""
-    counted = {seq: count for seq, count in by_frame.items() if seq >= warm_up}
-    between = [count for seq, count in counted.items() if seq not in keys]
-    on_keys = [count for seq, count in counted.items() if seq in keys]
+def new_bytes(by_frame: Mapping[int, int], block_by_frame: Mapping[int, int], keys: Set[int], warm_up: int) -> NewBytes:
+    """by_frame, block_by_frame: bytes at a moment and of a block, by frame number, of which the first `warm_up` do not
+    count. keys: numbers of key frames."""
+    between, on_keys = _apart(by_frame, keys, warm_up)
+    blocks_between, blocks_on_keys = _apart(block_by_frame, keys, warm_up)
     return NewBytes(
         median(between) if between else None,
         median(on_keys) if on_keys else None,
-        max(counted.values(), default=None),
+        max((*between, *on_keys), default=None),
+        max(blocks_between, default=None),
+        max(blocks_on_keys, default=None),
     )
+
+
+def _apart(by_frame: Mapping[int, int], keys: Set[int], warm_up: int) -> tuple[list[int], list[int]]:
+    """What counts of frames that are not among `keys`, and of those that are."""
+    counted = {seq: count for seq, count in by_frame.items() if seq >= warm_up}
+    between = [count for seq, count in counted.items() if seq not in keys]
+    return between, [count for seq, count in counted.items() if seq in keys]
+
+
+def beside(keys: Set[int]) -> Set[int]:
+    """The frames in which a session's detector may be at work, where it is asked in these."""
+    return {seq + later for seq in keys for later in range(BESIDE)}
 
 
 @app.command(help=HELP)
@@ -108,16 +135,19 @@ def main(
         raise ConfigError(f"camera {camera!r} is no media file; its frames are taken one by one")
     prepare(out, json)
     here, source = machine.look(), look_at(camera)
-    networks, meter, keys = load_networks(cfg), Meter(), set[int]()
+    networks, meter, steps, keys = load_networks(cfg), Meter(), StepMeter(), set[int]()
     try:
-        with progress_bars() as bars:
-            task = bars.add_task("frames", total=2 * (warm_up + frames))
+        bars = progress_bars()
+        bars.live.auto_refresh = False  # what a thread takes to draw them would be among a frame's
+        with bars:
+            task = bars.add_task("frames", total=4 * (warm_up + frames))
             tracemalloc.start()
-            for seq, is_key in enumerate(stage_by_stage(path, cfg, networks, meter, warm_up + frames)):
-                keys |= {seq} if is_key else set()
-                bars.advance(task)
-            for _ in as_the_worker(path, cfg, networks, meter, warm_up + frames):
-                bars.advance(task)
+            for each in (meter, steps):
+                for seq, is_key in enumerate(stage_by_stage(path, cfg, networks, each, warm_up + frames)):
+                    keys |= {seq} if is_key else set()
+                    bars.update(task, advance=1, refresh=seq % 10 == 0)
+                for seq, _ in enumerate(as_the_worker(path, cfg, networks, each, warm_up + frames)):
+                    bars.update(task, advance=1, refresh=seq % 10 == 0)
             tracemalloc.stop()
         counted = len(meter.bytes["locate"]) - warm_up
         if counted < frames:
@@ -128,10 +158,14 @@ def main(
             model=networks.model.manifest.identity,
             backend=networks.model.backend,
             detector=networks.detector.backend,
+            follows="landmarks" if follows_landmarks(cfg.face, networks.model.manifest) else "flow",
             source=source,
             frames=frames,
             warm_up=warm_up,
-            stages={name: new_bytes(meter.bytes[name], keys, warm_up) for name in (*STAGES, WORKER)},
+            stages={
+                name: new_bytes(meter.bytes[name], steps.bytes[name], beside(keys) if name == WORKER else keys, warm_up)
+                for name in (*STAGES, WORKER)
+            },
             resident_frames=grown_frames,
             resident_bytes=grown,
         )
@@ -141,6 +175,7 @@ def main(
     return 0
 
 
+_KINDS: Final = ("between key frames", "on key frames")
 _WHAT: Final = {
     "decode": "the next picture of the file",
     "luma": "its luma plane",
@@ -149,6 +184,7 @@ _WHAT: Final = {
     "tensor": "the network's input",
     "infer": "the network",
     "readout": "scores, contributions, places, and the message",
+    "settle": "faces corrected by the network's landmarks",
     "encode": "the message as JSON",
     WORKER: "from the luma plane to the message, as the worker does it",
 }
@@ -159,24 +195,49 @@ def notes(report: AllocationsReport) -> list[str]:
     source = report.source
     return [
         *machine_note(report.machine)[:1],
-        f"Model {report.model} on {report.backend}, detector on {report.detector}. Source: {source.name}, "
-        f"{source.width_px}x{source.height_px}; {report.frames} frames after {report.warm_up} others.",
+        f"Model {report.model} on {report.backend}, detector on {report.detector}, faces followed by {report.follows}. "
+        f"Source: {source.name}, {source.width_px}x{source.height_px}; {report.frames} frames after {report.warm_up} "
+        "others.",
         "New bytes: the most that a stage holds at one moment beyond what was there when it began, as tracemalloc sees "
         "it. Memory inside OpenCV, ONNX Runtime, OpenVINO and FFmpeg is not seen.",
+        "Largest block: the most that one instruction of Python's bytecode adds, in any frame. A single block, however "
+        "short it lives, is that large at most.",
+        *_reached(report.stages),
         f"Resident memory of the process over {report.resident_frames} frames, from decoding to JSON, after "
         f"{report.warm_up} others: {report.resident_bytes / 1e3:+.0f} kB, "
         f"{report.resident_bytes / max(1, report.resident_frames):+.0f} bytes a frame.",
     ]
 
 
+def _reached(stages: Mapping[str, NewBytes]) -> list[str]:
+    """Whether the target is, and by which stages it is missed."""
+    kinds = {
+        "between key frames": {name: each.block for name, each in stages.items()},
+        "on key frames": {name: each.block_on_key_frames for name, each in stages.items() if name != WORKER},
+    }
+    return [f"Largest block <= {BLOCK_BYTES / 1e3:.0f} kB, {kind}: {verdict(found)}." for kind, found in kinds.items()]
+
+
+def verdict(blocks: Mapping[str, int | None]) -> str:
+    """blocks: bytes, by stage."""
+    known = {name: count for name, count in blocks.items() if count is not None}
+    above = [f"{name} {_kb(count)} kB" for name, count in known.items() if count > BLOCK_BYTES]
+    if not known:
+        return NOT_MEASURED
+    return f"no ({', '.join(above)})" if above else f"yes ({_kb(max(known.values()))} kB)"
+
+
 def tables(report: AllocationsReport) -> list[Table]:
     """Every figure."""
     rows = [
-        (name, _WHAT[name], *(_kb(value) for value in (each.between, each.on_key_frames, each.largest)))
+        (name, _WHAT[name], *map(_kb, (each.between, each.on_key_frames, each.largest)))
         for name, each in report.stages.items()
     ]
-    columns = ("stage", "what", "between key frames", "on key frames", "largest")
-    return [Table("New bytes a frame, kB, medians", columns, tuple(rows))]
+    blocks = [(name, _kb(each.block), _kb(each.block_on_key_frames)) for name, each in report.stages.items()]
+    return [
+        Table("New bytes a frame, kB, medians", ("stage", "what", *_KINDS, "largest"), tuple(rows)),
+        Table("Largest block, kB, at most", ("stage", *_KINDS), tuple(blocks)),
+    ]
 
 
 def _kb(value: float | None) -> str:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import Any, Final
 
 import av
+import numpy as np
 import psutil
 
 from engines.concept import ConceptReadout, read
 from engines.face import Face, FaceFinder
-from engines.preprocess import Affine, CropBatch, Luma
-from pipeline.analyze import Analyzer, face_settings
+from engines.follow import ByFlow, ByLandmarks
+from engines.preprocess import Affine, CropBatch, Luma, Points
+from pipeline.analyze import Analyzer, face_settings, follows_landmarks
 from pipeline.bus import Received
 from pipeline.clock import WallClock, now_ns
 from pipeline.config import LiveConfig
@@ -25,7 +30,7 @@ from pipeline.networks import Networks
 from pipeline.readout import Context, Marks, Place, message, scored, stages
 from pipeline.sources import source_of, video_stream
 
-STAGES: Final = ("decode", "luma", "locate", "crop", "tensor", "infer", "readout", "encode")
+STAGES: Final = ("decode", "luma", "locate", "crop", "tensor", "infer", "readout", "settle", "encode")
 WORKER: Final = "analyze"
 _PERIOD_NS: Final = 33_333_333
 
@@ -45,6 +50,57 @@ class Meter:
         yield
         _, peak = tracemalloc.get_traced_memory()
         self.bytes[stage][seq] = peak - before
+
+
+class StepMeter(Meter):
+    """Bytes that one step of a stage adds, at the most: a step is one instruction of Python's bytecode, with all that
+    compiled code does in it. No block that is taken inside is larger, however short it lives, unless the very same step
+    gave memory back before. In it are a hundred bytes or so that tracing takes. It takes several times as long.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._before = self._most = 0
+
+    @contextmanager
+    def at(self, stage: str, seq: int) -> Iterator[None]:
+        """See Meter.at. What other threads do is in whichever step they do it."""
+        # Calls that are made inside are traced from their beginning; those that are under way must be told.
+        callers = [(frame, frame.f_trace, frame.f_trace_opcodes) for frame in _callers(sys._getframe())]
+        tracer, collects = sys.gettrace(), gc.isenabled()
+        gc.disable()  # what it gives back in the middle of a step would hide what the step takes
+        for frame, _, _ in callers:
+            frame.f_trace, frame.f_trace_opcodes = self._step, True
+        self._begin()
+        self._most = 0
+        sys.settrace(self._step)
+        try:
+            yield
+        finally:
+            sys.settrace(tracer)
+            for frame, function, opcodes in callers:
+                frame.f_trace, frame.f_trace_opcodes = function, opcodes
+            if collects:
+                gc.enable()
+        self.bytes[stage][seq] = self._most
+
+    def _step(self, frame: FrameType, event: str, value: Any) -> Callable[[FrameType, str, Any], Any]:
+        _, peak = tracemalloc.get_traced_memory()
+        self._most = max(self._most, peak - self._before)
+        frame.f_trace_opcodes = True
+        self._begin()
+        return self._step
+
+    def _begin(self) -> None:
+        tracemalloc.reset_peak()
+        self._before, _ = tracemalloc.get_traced_memory()
+
+
+def _callers(frame: FrameType) -> Iterator[FrameType]:
+    """All that wait for it, the nearest first."""
+    while frame.f_back is not None:
+        frame = frame.f_back
+        yield frame
 
 
 def lumas(path: Path, meter: Meter | None = None) -> Iterator[tuple[int, Luma]]:
@@ -74,8 +130,8 @@ def _at(meter: Meter | None, stage: str, seq: int) -> Iterator[None]:
 
 
 def stage_by_stage(path: Path, cfg: LiveConfig, networks: Networks, meter: Meter, frames: int) -> Iterator[bool]:
-    """Takes the first frames of a clip through every stage, faces followed by optical flow; of each frame, whether the
-    detector ran."""
+    """Takes the first frames of a clip through every stage; of each frame, whether the detector ran. It runs inside
+    `locate`, so that what it takes is seen there, and not, as in a session, beside the frames that follow."""
     stages_of = _Stages(cfg, networks, meter)
     for seq, luma in lumas(path, meter):
         if seq == frames:
@@ -88,7 +144,9 @@ class _Stages:
 
     def __init__(self, cfg: LiveConfig, networks: Networks, meter: Meter) -> None:
         self._networks, self._meter = networks, meter
-        self._finder = FaceFinder(networks.detector, face_settings(cfg.face))
+        by_landmarks = follows_landmarks(cfg.face, networks.model.manifest)
+        follower = ByLandmarks() if by_landmarks else ByFlow()
+        self._finder = FaceFinder(networks.detector, face_settings(cfg.face), follower)
         self._crops = CropBatch(networks.crop, cfg.face.max_faces)
         self._wall = WallClock()
 
@@ -110,9 +168,22 @@ class _Stages:
         with meter.at("readout", seq):
             readouts = read(tensors, networks.heads)
             results = [self._message(*each, packet) for each in zip(faces, affines, readouts, strict=True)]
+        with meter.at("settle", seq):
+            self._finder.settle(luma, self._seen(faces, affines, readouts))
         with meter.at("encode", seq):
             sent = [encode(result) for result in results]
         return found.detected and bool(sent)
+
+    def _seen(
+        self, faces: Sequence[Face], affines: Sequence[Affine], readouts: Sequence[ConceptReadout]
+    ) -> Mapping[int, tuple[Affine, Points]]:
+        """See FaceFinder.settle; as pipeline.analyze.Analyzer gives it."""
+        shares = np.float32(1 / self._networks.crop.size_px)
+        return {
+            face.id: (affine * shares, readout.landmarks.astype(np.float32))
+            for face, affine, readout in zip(faces, affines, readouts, strict=True)
+            if readout.landmarks is not None
+        }
 
     def _message(self, face: Face, affine: Affine, readout: ConceptReadout, packet: FramePacket) -> EngagementFrame:
         networks, t_ns = self._networks, now_ns()
@@ -125,30 +196,31 @@ class _Stages:
 
 def as_the_worker(path: Path, cfg: LiveConfig, networks: Networks, meter: Meter, frames: int) -> Iterator[None]:
     """The same frames through the analysis of a session, as one stage: from a picture to its results."""
-    analyzer = Analyzer(cfg, networks)
-    for seq, luma in lumas(path):
-        if seq == frames:
-            return
-        received = Received(_packet(seq, luma), luma.data.cast("B"))
-        with meter.at(WORKER, seq):
-            analyzer.results(received, seq * _PERIOD_NS, None, Drops(), now_ns())
-        yield
+    with closing(Analyzer(cfg, networks)) as analyzer:
+        for seq, luma in lumas(path):
+            if seq == frames:
+                return
+            received = Received(_packet(seq, luma), luma.data.cast("B"))
+            with meter.at(WORKER, seq):
+                analyzer.results(received, seq * _PERIOD_NS, None, Drops(), now_ns())
+            yield
 
 
 def resident_growth(path: Path, cfg: LiveConfig, networks: Networks, warm_up: int) -> tuple[int, int]:
     """Plays the whole clip, from decoding to the encoded result, without measuring anything in between: how many frames
     came after the first `warm_up`, and by how many bytes the process grew over them."""
-    analyzer, process = Analyzer(cfg, networks), psutil.Process()
+    process = psutil.Process()
     begin = end = count = 0
-    for seq, luma in lumas(path):
-        received = Received(_packet(seq, luma), luma.data.cast("B"))
-        for result in analyzer.results(received, seq * _PERIOD_NS, None, Drops(), now_ns()):
-            encode(result)
-        end = process.memory_info().rss
-        if seq < warm_up:
-            begin = end
-        else:
-            count += 1
+    with closing(Analyzer(cfg, networks)) as analyzer:
+        for seq, luma in lumas(path):
+            received = Received(_packet(seq, luma), luma.data.cast("B"))
+            for result in analyzer.results(received, seq * _PERIOD_NS, None, Drops(), now_ns()):
+                encode(result)
+            end = process.memory_info().rss
+            if seq < warm_up:
+                begin = end
+            else:
+                count += 1
     return count, end - begin
 
 

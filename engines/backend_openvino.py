@@ -88,16 +88,19 @@ class OpenVinoEngine:
         return "cpu"
 
     def infer(self, inputs: Mapping[str, Array]) -> Tensors:
+        return {name: array.copy() for name, array in self.lend(inputs).items()}
+
+    def lend(self, inputs: Mapping[str, Array]) -> Tensors:
+        """See Lends: the request writes its outputs again."""
         if self._closed:
             raise EngineError("the openvino engine is closed")
         as_before = self._bound and len(inputs) == len(self._bound)
         if not as_before or any(inputs.get(name) is not array for name, array in self._bound.items()):
             self._bind(inputs)
         try:
-            # Outputs are copied, because the request writes its own again. In this thread: another one would have to
-            # wake up first.
+            # In this thread: another one would have to wake up first.
             self._request.infer(share_outputs=True)
-            return {spec.name: self._request.get_tensor(spec.name).data.copy() for spec in self.manifest.outputs}
+            return {spec.name: self._request.get_tensor(spec.name).data for spec in self.manifest.outputs}
         except Exception as error:  # see above
             raise self._error("failed on", error) from error
 

@@ -63,6 +63,20 @@ class Clocked(Protocol):
         ...
 
 
+@runtime_checkable
+class Lends(Protocol):
+    """An engine whose answers can be read where they lie."""
+
+    def lend(self, inputs: Mapping[str, Array]) -> Tensors:
+        """As Engine.infer, of arrays that are read-only to the caller and hold until the next call."""
+        ...
+
+
+def lent(engine: Engine, inputs: Mapping[str, Array]) -> Tensors:
+    """For whoever is done with large answers at once: not copied where the engine can do without."""
+    return engine.lend(inputs) if isinstance(engine, Lends) else engine.infer(inputs)
+
+
 def is_finite(array: Array) -> bool:
     """Whether every value is a finite number; without an array of answers, for NaN goes through min and max."""
     return not array.size or (math.isfinite(array.min()) and math.isfinite(array.max()))

@@ -117,9 +117,9 @@ def peaks(maps: Array) -> Floats:
     near, places = _neighbours(height, width)
     cells = maps.reshape(count, height * width)
     highest = cells.argmax(axis=1)
-    around = near[highest]
+    around = near.take(highest, axis=0)
     around += np.arange(0, cells.size, height * width)[:, None]
-    sums = np.matmul(cells.take(around)[:, None], places[highest])[:, 0]
+    sums = np.matmul(cells.take(around)[:, None], places.take(highest, axis=0))[:, 0]
     if not sums[:, 2].all():
         sums[sums[:, 2] == 0.0] = places[0, _ITSELF]  # an empty map: its first cell stays as it is
     return np.asarray(sums[:, :2] / sums[:, 2:])

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from engines.base import Engine, EngineError, is_finite
+from engines.base import Engine, EngineError, is_finite, lent
 from engines.preprocess import Luma, Points, Smaller
 
 _STRIDE = 4
@@ -63,7 +63,7 @@ def detect(
 
     Raises EngineError if the network fails or answers with values that are not finite.
     """
-    tensors = engine.infer({"luma": (sight or Sight()).of(luma, longest_px)})
+    tensors = lent(engine, {"luma": (sight or Sight()).of(luma, longest_px)})
     if not all(map(is_finite, tensors.values())):
         raise EngineError(f"{engine.manifest.name} on {engine.backend} returned values that are not finite")
     heat = tensors["heatmap"][0, 0]

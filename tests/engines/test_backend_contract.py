@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from engines.backends import BACKENDS, has_driver
-from engines.base import Array, Engine, EngineError, Tensors
+from engines.base import Array, Engine, EngineError, Tensors, lent
 from engines.choose import TOLERANCE, load
 from engines.concept import read
 from engines.detect import detect
@@ -177,6 +177,13 @@ def test_the_same_inputs_give_the_same_outputs(engine: Engine, model: ModelFile,
     first = engine.infer(inputs)
     engine.infer(picture(model, astronaut, 2))
     assert_equal(first, engine.infer(inputs))
+
+
+def test_what_is_lent_is_what_is_given(engine: Engine, model: ModelFile, astronaut: Luma) -> None:
+    """Of the second of two calls: what was lent by the first is gone."""
+    lent(engine, picture(model, cv2.flip(astronaut, 1)))
+    found = {name: array.copy() for name, array in lent(engine, picture(model, astronaut)).items()}
+    assert_equal(found, engine.infer(picture(model, astronaut)))
 
 
 def test_outputs_belong_to_the_caller(engine: Engine, model: ModelFile, astronaut: Luma) -> None:

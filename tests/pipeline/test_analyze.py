@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -20,7 +21,18 @@ from pipeline.clock import now_ns
 from pipeline.config import FaceConfig, Link
 from pipeline.messages import Drops, EngagementFrame, Event
 from pipeline.networks import load
-from tests.pipeline.bench import BLACK, LIMIT_MS, MODEL, astronaut, config, needs_model, packet, send, worker
+from tests.pipeline.bench import (
+    BLACK,
+    LIMIT_MS,
+    MODEL,
+    PERIOD_NS,
+    astronaut,
+    config,
+    needs_model,
+    packet,
+    send,
+    worker,
+)
 
 
 def _check(result: EngagementFrame) -> None:
@@ -169,7 +181,8 @@ class Counting:
         return self.engine.device
 
     def infer(self, inputs: Mapping[str, Array]) -> Tensors:
-        self.rows.append(len(inputs["crop"]))
+        (rows,) = map(len, inputs.values())
+        self.rows.append(rows)
         return self.engine.infer(inputs)
 
     def close(self) -> None:
@@ -188,6 +201,24 @@ def test_all_faces_of_a_frame_are_one_call_of_the_network() -> None:
         results = analyzer.results(frame, seq * 10**10, None, Drops(), now_ns())
         assert [result.status for result in results] == ["tracked"] * count
     assert counting.rows == [3, 1, 2]
+    networks.close()
+
+
+@needs_model
+def test_a_followed_face_costs_one_call_of_the_concept_network_and_none_of_the_detector() -> None:
+    """The detector is called on the first frame and on one each `redetect_s`, and by nothing else."""
+    cfg, face, frames = config(), astronaut(), 25
+    networks = load(cfg)
+    concepts, detector = Counting(networks.model), Counting(networks.detector)
+    analyzer = Analyzer(cfg, replace(networks, model=concepts, detector=detector))
+    for seq in range(frames):
+        frame = Received(packet(seq, face), memoryview(face).cast("B"))
+        (result,) = analyzer.results(frame, seq * PERIOD_NS, None, Drops(), now_ns())
+        assert (result.status, result.face) == ("tracked", 1)
+        assert concepts.rows == [1] * (seq + 1)
+    analyzer.close()  # waits for a detection that is under way
+    apart = math.ceil(cfg.face.redetect_s * 1e9 / PERIOD_NS)
+    assert detector.rows == [1] * len(range(0, frames, apart)) == [1] * 3
     networks.close()
 
 
