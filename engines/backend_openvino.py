@@ -27,9 +27,9 @@ def _core() -> Any:
 class OpenVinoEngine:
     """An ONNX model run by OpenVINO's CPU device.
 
-    It holds two compiled graphs. One is made for the shapes of the first call, which is what an engine nearly always
-    runs, and is about a tenth faster than the other, which takes any shape. Compiling for every new shape would stop
-    the stream each time that another face appears.
+    It holds a compiled graph for the shapes of the first call, one for each that it was to `meet`, and one that takes
+    any shape and is slower by a fifth. Compiling for every new shape would stop the stream each time that another face
+    appears.
     """
 
     def __init__(self, model: ModelFile, precision: str = "fp32", threads: int = 1) -> None:
@@ -50,23 +50,25 @@ class OpenVinoEngine:
         }
         self._model = model
         self._precision = precision
-        try:
-            self._network: Any = _core().read_model(model.path)
-        except Exception as error:  # openvino raises RuntimeError and others, by cause
-            raise self._error("cannot load", error) from error
-        check_names(model.manifest, _names(self._network.inputs), _names(self._network.outputs))
-        self._any_shape = self._compile()
-        self._first_shape: Any = None
-        self._first_shapes: dict[str, tuple[int, ...]] = {}
+        network = self._read()
+        check_names(model.manifest, _names(network.inputs), _names(network.outputs))
+        self._any_shape: Any = self._compile(network)
+        self._made_for: dict[_Shapes, Any] = {}
         self._request: Any = None
         self._held: dict[str, Array] = {}
         self._bound: dict[str, Array] = {}
         self._closed = False
 
-    def _compile(self) -> Any:
+    def _read(self) -> Any:
+        try:
+            return _core().read_model(self._model.path)
+        except Exception as error:  # openvino raises RuntimeError and others, by cause
+            raise self._error("cannot load", error) from error
+
+    def _compile(self, network: Any) -> Any:
         """An inference request on a graph for the shapes that the network has now."""
         try:
-            return _core().compile_model(self._network, "CPU", self._options).create_infer_request()
+            return _core().compile_model(network, "CPU", self._options).create_infer_request()
         except Exception as error:  # see above
             raise self._error("cannot compile", error) from error
 
@@ -104,14 +106,21 @@ class OpenVinoEngine:
         except Exception as error:  # see above
             raise self._error("failed on", error) from error
 
+    def meet(self, inputs: Mapping[str, Array]) -> None:
+        """See Meets."""
+        check_inputs(self.manifest, inputs)
+        self._specialise(_shapes(inputs))
+        self._bound = {}  # what ran these shapes until now may be another graph
+        self.infer(inputs)
+
     def _bind(self, inputs: Mapping[str, Array]) -> None:
         """Have the next call read these arrays where they lie. A session writes its crops to the same array again."""
         check_inputs(self.manifest, inputs)
         self._bound = {}
-        shapes = {name: array.shape for name, array in inputs.items()}
-        if self._first_shape is None:
+        shapes = _shapes(inputs)
+        if not self._made_for:
             self._specialise(shapes)
-        self._request = self._first_shape if shapes == self._first_shapes else self._any_shape
+        self._request = self._made_for.get(shapes, self._any_shape)
         held = {name: np.require(array, requirements=["C", "W"]) for name, array in inputs.items()}
         try:
             for name, array in held.items():
@@ -122,24 +131,34 @@ class OpenVinoEngine:
         if all(held[name] is array for name, array in inputs.items()):  # what had to be copied is copied anew each time
             self._bound = dict(inputs)
 
-    def _specialise(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        """Compile the graph for the shapes of the first call."""
-        for name, shape in shapes.items():
-            own = self._network.input(name).get_partial_shape()
+    def _specialise(self, shapes: _Shapes) -> None:
+        """Compile a graph for these shapes, if there is none."""
+        if shapes in self._made_for:
+            return
+        network = self._read()
+        for name, shape in shapes:
+            own = network.input(name).get_partial_shape()
             # Reshaping would override sizes that the network itself fixes, and answer with memory that is not its own.
             if not own.compatible(openvino.PartialShape(list(shape))):
                 raise EngineError(f"openvino: {self.manifest.name} takes {name} as {own}, not {list(shape)}")
         try:
-            self._network.reshape({name: list(shape) for name, shape in shapes.items()})
+            network.reshape({name: list(shape) for name, shape in shapes})
         except Exception as error:  # see above
-            raise self._error(f"cannot take {shapes} in", error) from error
-        self._first_shape, self._first_shapes = self._compile(), shapes
-        self._network = None
+            raise self._error(f"cannot take {dict(shapes)} in", error) from error
+        self._made_for[shapes] = self._compile(network)
 
     def close(self) -> None:
         self._closed = True
-        self._any_shape = self._first_shape = self._request = self._network = None
-        self._held, self._bound = {}, {}
+        self._any_shape = self._request = None
+        self._made_for, self._held, self._bound = {}, {}, {}
+
+
+_Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+"""Of every input, by name."""
+
+
+def _shapes(inputs: Mapping[str, Array]) -> _Shapes:
+    return tuple(sorted((name, array.shape) for name, array in inputs.items()))
 
 
 def _names(ports: Iterable[Any]) -> set[str]:

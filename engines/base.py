@@ -72,6 +72,15 @@ class Lends(Protocol):
         ...
 
 
+@runtime_checkable
+class Meets(Protocol):
+    """An engine that is faster on shapes that it was made ready for."""
+
+    def meet(self, inputs: Mapping[str, Array]) -> None:
+        """Be ready for inputs of these shapes, which takes as long as many calls; as Engine.infer otherwise."""
+        ...
+
+
 def lent(engine: Engine, inputs: Mapping[str, Array]) -> Tensors:
     """For whoever is done with large answers at once: not copied where the engine can do without."""
     return engine.lend(inputs) if isinstance(engine, Lends) else engine.infer(inputs)

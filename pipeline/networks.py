@@ -14,7 +14,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from engines.backend_tensorrt import TensorRtEngine
-from engines.base import Array, DeviceError, Engine, EngineError
+from engines.base import Array, DeviceError, Engine, EngineError, Meets
 from engines.choose import Chosen, choose
 from engines.frame_engine import FrameEngine
 from engines.fusion import HearingSpec, TimedSpec
@@ -162,7 +162,10 @@ def _met(engine: Engine, inputs: Sequence[dict[str, Array]]) -> None:
     """Engines compile or record when they first meet a shape, which takes as long as several frames: now, and not when
     a second person comes."""
     for each in inputs:
-        engine.infer(each)
+        if isinstance(engine, Meets):
+            engine.meet(each)
+        else:
+            engine.infer(each)
 
 
 def _hush(voice: ModelFile) -> dict[str, Array]:

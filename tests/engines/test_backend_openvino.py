@@ -76,3 +76,26 @@ class _Without:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._core, name)
+
+
+def test_shapes_that_were_met_have_graphs_of_their_own_and_others_run_as_well(tiny: ModelFile) -> None:
+    engine, other = OpenVinoEngine(tiny), OpenVinoEngine(tiny)
+    name, rng = tiny.manifest.inputs[0].name, np.random.default_rng(0)
+
+    def crops(count: int) -> dict[str, np.ndarray]:
+        return {name: rng.random((count, *tiny.manifest.inputs[0].shape[1:]), np.float32)}
+
+    engine.infer(crops(1))
+    for count in (2, 3, 2):
+        engine.meet(crops(count))
+    assert len(engine._made_for) == 3
+    requests = set()
+    for count in (1, 2, 3, 4, 5, 2):
+        inputs = crops(count)
+        for key, array in engine.infer(inputs).items():
+            np.testing.assert_allclose(array, other.infer(inputs)[key], atol=1e-5)
+        requests.add(id(engine._request))
+    assert len(requests) == 4, "one for each that was met, and one for all others"
+    assert len(engine._made_for) == 3
+    engine.close()
+    other.close()
