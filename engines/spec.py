@@ -11,6 +11,7 @@ import msgspec
 from engines.fusion import HearingSpec, TimedSpec
 
 MODELS_DIR = Path(__file__).resolve().parent.parent / "models"
+QUANTISED = "model.int8.json"
 
 
 class ManifestError(ValueError):
@@ -134,11 +135,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             most = 1 + len(self.heads.base)
             if len(self.timed.usual_seen) != len(self.concepts) or not 1 <= len(self.timed.usual_seen[0]) <= most:
                 raise ValueError(f"timed.usual_seen: needs {len(self.concepts)} concepts with 1 to {most} values")
-        if (
-            self.timed is not None
-            and self.timed.heard is not None
-            and (self.hearing is None or self.hearing.concepts != len(self.timed.usual_heard))
-        ):
+        heard = None if self.timed is None or self.timed.heard is None else len(self.timed.usual_heard)
+        if heard is not None and (self.hearing is None or self.hearing.concepts != heard):
             raise ValueError("timed.heard: what it hears is not what hearing names")
 
     @property
@@ -163,29 +161,48 @@ class ModelFile(msgspec.Struct, frozen=True):
     manifest: Manifest
 
 
-class Away(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far answers are from those of float32. score, activation, contribution: on average; most_score,
-    most_activation: at most. same: share of crops whose first expression stays."""
+class Distance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far answers are from those of float32 on average. contribution: to the score. landmarks: in shares of the
+    crop's sides, None where the network has none."""
 
     score: float
-    most_score: float
     activation: float
-    most_activation: float
     contribution: float
+    landmarks: float | None
+
+
+class Away(Distance, frozen=True, forbid_unknown_fields=True):
+    """The same of a file, and the most. same: share of crops whose first expression stays. Of each concept by its name,
+    activations, contributions: on average; sizes: how far the mean absolute value of its contribution moves."""
+
+    most_score: float
+    most_activation: float
     same: float
+    activations: dict[str, float]
+    contributions: dict[str, float]
+    sizes: dict[str, float]
+
+
+class Accuracy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Share of `count` labelled crops whose expression is the first that is named, in float32 and in int8."""
+
+    count: int
+    float32: float
+    int8: float
 
 
 class QuantisedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One ONNX file in int8. form: u8, unsigned activations, for CPUs; s8, signed and symmetric ones, for TensorRT.
-    left: nodes that stay in float32. away: on crops that were not used for the ranges. alone: how far the score is off
-    on average where one node alone is quantised, by its name."""
+    left: nodes that stay in float32. away: on crops that were not used for the ranges. alone: where one node alone is
+    quantised, by its name. accuracy: None if nobody gave labels."""
 
     form: Literal["u8", "s8"]
     file: str
     sha256: str
     left: tuple[str, ...]
     away: Away
-    alone: dict[str, float]
+    alone: dict[str, Distance]
+    accuracy: Accuracy | None = None
 
 
 class QuantisedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -199,19 +216,15 @@ class QuantisedSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: tuple[QuantisedFile, ...]
 
 
-QUANTISED = "model.int8.json"
-
-
 def quantised_spec(model: ModelFile) -> QuantisedSpec | None:
-    """What is said of the int8 files beside a network; None if there are none. Raises ManifestError with one clear
-    line."""
+    """What is said of the int8 files beside a network; None if there are none. Raises ManifestError, one line."""
     path = model.path.with_name(QUANTISED)
     if not path.is_file():
         return None
     try:
         spec = msgspec.json.decode(path.read_bytes(), type=QuantisedSpec)
     except (OSError, msgspec.MsgspecError) as error:
-        raise ManifestError(f"{path} cannot be used: {error}") from error
+        raise ManifestError(f"{path} cannot be used, run python -m calibration.int8 again: {error}") from error
     if spec.of != model.manifest.sha256:
         raise ManifestError(f"{path} was made from another network; make it again with python -m calibration.int8")
     return spec
@@ -220,14 +233,11 @@ def quantised_spec(model: ModelFile) -> QuantisedSpec | None:
 def quantised(model: ModelFile, form: str) -> ModelFile | None:
     """The int8 file beside a network, checked; None if there is none. Raises ManifestError with one clear line."""
     spec = quantised_spec(model)
-    for each in () if spec is None else spec.files:
-        if each.form == form:
-            own = model.path.with_name(each.file)
-            if not own.is_file() or hashlib.sha256(own.read_bytes()).hexdigest() != each.sha256:
-                raise ManifestError(
-                    f"{own} is missing or is not what {QUANTISED} names; run python -m calibration.int8"
-                )
-            return ModelFile(own, model.manifest)
+    for each in () if spec is None else (file for file in spec.files if file.form == form):
+        own = model.path.with_name(each.file)
+        if not own.is_file() or hashlib.sha256(own.read_bytes()).hexdigest() != each.sha256:
+            raise ManifestError(f"{own} is missing or is not what {QUANTISED} names; run python -m calibration.int8")
+        return ModelFile(own, model.manifest)
     return None
 
 
@@ -245,8 +255,7 @@ def load_model_file(name: str, models_dir: Path = MODELS_DIR) -> ModelFile:
 
 
 def _load_model_file(name: str, models_dir: Path) -> ModelFile:
-    folder = models_dir / name
-    manifest_path = folder / "manifest.json"
+    manifest_path = models_dir / name / "manifest.json"
     if not manifest_path.is_file():
         known = ", ".join(available(models_dir)) or "none"
         raise ManifestError(f"unknown model {name!r}: no {manifest_path} (available: {known})")
@@ -254,7 +263,7 @@ def _load_model_file(name: str, models_dir: Path) -> ModelFile:
         manifest = msgspec.json.decode(manifest_path.read_bytes(), type=Manifest)
     except msgspec.MsgspecError as error:
         raise ManifestError(f"{manifest_path} is not a valid manifest: {error}") from error
-    path = folder / manifest.file
+    path = manifest_path.parent / manifest.file
     if not path.is_file():
         raise ManifestError(f"model {name!r} is incomplete: {path} is missing")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
