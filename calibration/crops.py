@@ -35,7 +35,7 @@ def _stored(path: Path, size_px: int) -> U8:
     try:
         with np.load(path, allow_pickle=False) as file:
             stored = file["crops"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:  # TypeError: it is one bare array
         raise CropsError(f"{path} has no array of crops: {error}") from error
     if (
         stored.ndim != 3

@@ -323,6 +323,7 @@ def test_faces_of_a_video_are_cut_out() -> None:
         ("none.npz", "is not there"),
         ("text.npz", "has no array of crops"),
         ("other.npz", "has no array of crops"),
+        ("bare.npz", "has no array of crops"),
         ("small.npz", r"crops are uint8\[5, 8, 8\], uint8 \[N, 112, 112\] are needed"),
         ("text.mp4", "text.mp4"),
     ],
@@ -331,6 +332,8 @@ def test_crops_that_cannot_be_used_are_one_line(tmp_path: Path, name: str, says:
     (tmp_path / "text.npz").write_text("no")
     (tmp_path / "text.mp4").write_text("no")
     np.savez(tmp_path / "other.npz", pictures=np.zeros(3))
+    with (tmp_path / "bare.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
     np.savez(tmp_path / "small.npz", crops=np.zeros((5, 8, 8), np.uint8))
     with pytest.raises(CropsError, match=says) as told:
         crops_of(tmp_path / name, 112)
