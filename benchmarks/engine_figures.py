@@ -27,16 +27,11 @@ TURN_RUNS, TURN_S = 5, 0.5
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """Largest absolute differences from the reference over all faces; score and contribution in score units.
-
-    size: of the mean absolute value of a concept's contribution over the faces, the most that it moves, as a share of
-    it; concepts that contribute nothing have none.
-    """
+    """Largest absolute differences from the reference over all faces; score and contribution in score units."""
 
     activation: float
     score: float
     contribution: float
-    size: float = 0.0
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -171,13 +166,10 @@ def difference(found: Sequence[ConceptReadout], reference: Sequence[ConceptReado
     if not reference or len(found) % len(reference):
         raise ValueError(f"{len(found)} readouts are no whole rounds of {len(reference)} faces")
     pairs = list(zip(found, cycle(reference), strict=False))
-    shares = np.array([(a.contributions[:, 0], b.contributions[:, 0]) for a, b in pairs])
-    size, usual = np.abs(shares).mean(axis=0)
     return Difference(
         activation=max(float(np.abs(a.activation - b.activation).max()) for a, b in pairs),
         score=max(abs(a.score - b.score) for a, b in pairs),
-        contribution=float(np.abs(shares[:, 0] - shares[:, 1]).max()),
-        size=float((np.abs(size - usual)[usual > 0] / usual[usual > 0]).max(initial=0.0)),
+        contribution=max(float(np.abs(a.contributions[:, 0] - b.contributions[:, 0]).max()) for a, b in pairs),
     )
 
 

@@ -86,28 +86,27 @@ def _all(report: EngineReport) -> Table:
     columns = (
         *("engine", "threads", "faces", "p50 ms", "p95 ms", "p99 ms", "faces/s", "MB"),
         *(("GPU's own p50 ms", "GPU MB") if on_gpu else ()),
-        *("activation", "score", "contribution", "size, %"),
+        *("activation", "score", "contribution"),
     )
     ran = {row.engine for row in report.rows if row.call_ms is not None}
     rows = [_row(row, on_gpu) for row in _shown(report) if row.engine in ran]
     absent = dict.fromkeys(row.engine for row in _shown(report) if row.engine not in ran)
     rows += [(engine, *(NOT_MEASURED for _ in columns[1:])) for engine in absent]
-    return Table(f"Every figure; the last four are differences from {report.reference}", columns, tuple(rows))
+    return Table(f"Every figure; the last three are differences from {report.reference}", columns, tuple(rows))
 
 
 def _row(row: Row, on_gpu: bool) -> tuple[str, ...]:
     name = (row.engine, str(row.threads), str(row.batch))
     if row.call_ms is None or row.difference is None:
-        return (*name, *(NOT_MEASURED for _ in range(11 if on_gpu else 9)))
+        return (*name, *(NOT_MEASURED for _ in range(10 if on_gpu else 8)))
     call, away, memory = row.call_ms, row.difference, row.memory
     times = (number(each, 2) for each in (call.p50, call.p95, call.p99))
     apart = (f"{each:.1e}" for each in (away.activation, away.score, away.contribution))
-    size = f"{100 * away.size:.2f}"
     used = [number(None if memory is None else memory.rss_mb, 0)]
     if on_gpu:
         used.append(NONE if row.device_ms is None else number(row.device_ms.p50, 3))
         used.append(NONE if row.device == "cpu" else number(None if memory is None else memory.gpu_mb, 0))
-    return (*name, *times, number(row.faces_per_s, 0), *used, *apart, size)
+    return (*name, *times, number(row.faces_per_s, 0), *used, *apart)
 
 
 def _roofline(report: EngineReport) -> Table:
