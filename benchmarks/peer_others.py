@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -41,8 +42,16 @@ def pyfeat_turn(python: Path, frames: Path) -> Turn:
     return _in_environment("Py-Feat", python, "peer_pyfeat.py", frames)
 
 
+def torch_turn(model: str, frames: Path) -> Turn:
+    """Plain torch, in this environment and a process of its own; otherwise as `mediapipe_turn`."""
+    return _said(_run("torch", [sys.executable, "-m", "benchmarks.peer_torch", model, str(frames)]))
+
+
 def _in_environment(name: str, python: Path, script: str, *arguments: Path) -> Turn:
-    out = _run(name, [str(python), str(ROOT / "benchmarks" / script), *map(str, arguments)])
+    return _said(_run(name, [str(python), str(ROOT / "benchmarks" / script), *map(str, arguments)]))
+
+
+def _said(out: str) -> Turn:
     said = msgspec.json.decode(out.strip().splitlines()[-1], type=_Said)
     return Turn(said.times_ms, said.found, said.version)
 
@@ -77,7 +86,7 @@ def _extracted(program: Path, colours: U8, folder: Path) -> tuple[float, int]:
 def _run(name: str, command: Sequence[str]) -> str:
     """What it prints. Raises WorkerError, the user's to mend."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S, cwd=ROOT)
     except OSError as error:
         raise WorkerError(f"{name}: {command[0]} cannot be run: {error.strerror}", 2) from error
     except subprocess.TimeoutExpired as error:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.peer_figures import MEDIAPIPE, WARM_UP, Peer, PeersReport, measured, notes, spreads, table
-from benchmarks.peer_others import mediapipe_turn, openface_turn, pyfeat_turn
+from benchmarks.peer_others import mediapipe_turn, openface_turn, pyfeat_turn, torch_turn
 from benchmarks.peer_ways import HEIGHT_PX, OURS, U8, WIDTH_PX, Plain, Turn, frames_of, our_turn
 from benchmarks.report import PLAIN_WIDTH, leave, markdown, prepare, progress_bars, show, write_json
 from engines.spec import model_at
@@ -108,8 +108,9 @@ def our_ways(models: Sequence[str], threads: int, lumas: U8) -> list[Way]:
     return found
 
 
-def plain_ways(model: str, lumas: U8) -> list[Way]:
-    """The same networks in two libraries, opened for each turn. Raises WorkerError if it is no concept model."""
+def plain_ways(model: str, lumas: U8, stored: Path) -> list[Way]:
+    """The same networks in two libraries, opened for each turn. stored: the frames, as an npy file. Raises WorkerError
+    if it is no concept model."""
     what, identity = "the same networks, the detector in every frame", model_at(model).manifest.identity
     has_torch = find_spec("torch") is not None
     return [
@@ -118,7 +119,7 @@ def plain_ways(model: str, lumas: U8) -> list[Way]:
             f"plain torch, {model}",
             what,
             identity if has_torch else "",
-            (lambda: Plain(model, "torch").turn(lumas)) if has_torch else None,
+            partial(torch_turn, model, stored) if has_torch else None,
             "it is not installed (pip install -e '.[train]')",
         ),
     ]
@@ -200,7 +201,7 @@ def main(
         np.save(stored, colours)
         ways = [
             *our_ways(model, threads, lumas),
-            *plain_ways(model[0].partition(":")[0], lumas),
+            *plain_ways(model[0].partition(":")[0], lumas, stored),
             *other_ways(Programs(mediapipe, landmarker, pyfeat, openface), colours, stored),
         ]
         taken = taken_turns(ways, turns)

@@ -64,7 +64,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], says: str) 
         for room in ("benchmarks", "pipeline")
         for path in sorted((ROOT / room).glob("*.py"))
         if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
-        and path.stem not in ("peer_mediapipe", "peer_pyfeat")  # run in environments of their own
+        and path.stem not in ("peer_mediapipe", "peer_pyfeat", "peer_torch")  # run by benchmarks.peers
     ],
 )
 def test_help_explains_and_does_nothing_else(module: str) -> None:
