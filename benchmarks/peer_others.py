@@ -86,7 +86,7 @@ def _extracted(program: Path, colours: U8, folder: Path) -> tuple[float, int]:
 def _run(name: str, command: Sequence[str]) -> str:
     """What it prints. Raises WorkerError, the user's to mend."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S, cwd=ROOT)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S)
     except OSError as error:
         raise WorkerError(f"{name}: {command[0]} cannot be run: {error.strerror}", 2) from error
     except subprocess.TimeoutExpired as error:
