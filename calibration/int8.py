@@ -240,7 +240,7 @@ def write(
 def told(file: QuantisedFile, path: Path, held: int) -> str:
     """What the command says of a file, over some lines. held: how many crops the distances are of."""
     far, accuracy = file.away, file.accuracy
-    activation, share, size = (_most(each) for each in (far.activations, far.contributions, far.sizes))
+    activation, share, size = (highest(each) for each in (far.activations, far.contributions, far.sizes))
     lines = [
         f"wrote {path}: score off by {far.score:.4f} on average, {far.most_score:.4f} at most; the first expression "
         f"stays in {far.same:.1%} of {held} crops; {len(file.left)} layers stay in float32",
@@ -256,7 +256,7 @@ def told(file: QuantisedFile, path: Path, held: int) -> str:
     return "\n".join(lines)
 
 
-def _most(values: Mapping[str, float]) -> str:
+def highest(values: Mapping[str, float]) -> str:
     """The highest value, and the concept that has it."""
     name = max(values, key=values.__getitem__)
     return f"{values[name]:.5f} ({name})"

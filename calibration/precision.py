@@ -16,7 +16,7 @@ from rich.progress import track
 from typer.exceptions import TyperException
 
 from calibration.crops import CropsError, crops_of
-from calibration.int8 import MISTAKE, Subject, away, subject_of
+from calibration.int8 import MISTAKE, Subject, away, highest, subject_of
 from engines.backends import BACKENDS
 from engines.base import Engine, EngineError
 from engines.choose import load
@@ -59,7 +59,7 @@ def own_shares(far: Away, reference: Sequence[ConceptReadout], concepts: Sequenc
 
 def told(backend: str, far: Away, shares: dict[str, float], count: int) -> str:
     """What the command says, over some lines. count: of crops."""
-    activation, contribution, size = (_most(each) for each in (far.activations, far.contributions, far.sizes))
+    activation, contribution, size = (highest(each) for each in (far.activations, far.contributions, far.sizes))
     own = max(shares, key=shares.__getitem__, default="none")
     return "\n".join(
         [
@@ -72,11 +72,6 @@ def told(backend: str, far: Away, shares: dict[str, float], count: int) -> str:
             f"own ({own}) at most",
         ]
     )
-
-
-def _most(values: dict[str, float]) -> str:
-    name = max(values, key=values.__getitem__)
-    return f"{values[name]:.5f} ({name})"
 
 
 @app.command(help=HELP)
