@@ -5,21 +5,20 @@ from __future__ import annotations
 import gc
 import sys
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 import av
-import numpy as np
 import psutil
 
 from engines.concept import ConceptReadout, read
 from engines.face import Face, FaceFinder
 from engines.follow import ByFlow, ByLandmarks
-from engines.preprocess import Affine, CropBatch, Luma, Points
-from pipeline.analyze import Analyzer, face_settings, follows_landmarks
+from engines.preprocess import Affine, CropBatch, Luma
+from pipeline.analyze import Analyzer, face_settings, follows_landmarks, seen_by
 from pipeline.bus import Received
 from pipeline.clock import WallClock, now_ns
 from pipeline.config import LiveConfig
@@ -169,21 +168,10 @@ class _Stages:
             readouts = read(tensors, networks.heads)
             results = [self._message(*each, packet) for each in zip(faces, affines, readouts, strict=True)]
         with meter.at("settle", seq):
-            self._finder.settle(luma, self._seen(faces, affines, readouts))
+            self._finder.settle(luma, seen_by(faces, affines, readouts, networks.crop.size_px))
         with meter.at("encode", seq):
             sent = [encode(result) for result in results]
         return found.detected and bool(sent)
-
-    def _seen(
-        self, faces: Sequence[Face], affines: Sequence[Affine], readouts: Sequence[ConceptReadout]
-    ) -> Mapping[int, tuple[Affine, Points]]:
-        """See FaceFinder.settle; as pipeline.analyze.Analyzer gives it."""
-        shares = np.float32(1 / self._networks.crop.size_px)
-        return {
-            face.id: (affine * shares, readout.landmarks.astype(np.float32))
-            for face, affine, readout in zip(faces, affines, readouts, strict=True)
-            if readout.landmarks is not None
-        }
 
     def _message(self, face: Face, affine: Affine, readout: ConceptReadout, packet: FramePacket) -> EngagementFrame:
         networks, t_ns = self._networks, now_ns()

@@ -290,9 +290,14 @@ def main(
         print(told(each, subject.file.path.with_name(each.file), spec.held))
 
 
-if __name__ == "__main__":
+def leave(command: typer.Typer) -> None:
+    """Run it; a mistake is one line on stderr and exit code 2."""
     try:
-        app(standalone_mode=False)
+        command(standalone_mode=False)
     except (CropsError, EngineError, ManifestError, TyperException) as mistake:
         print(mistake.format_message() if isinstance(mistake, TyperException) else mistake, file=sys.stderr)
         sys.exit(MISTAKE)
+
+
+if __name__ == "__main__":
+    leave(app)

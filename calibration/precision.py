@@ -5,7 +5,6 @@ It answers crops of faces beside ONNX Runtime in float32, one at a time, as live
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
@@ -13,16 +12,15 @@ from typing import Annotated, Final
 import numpy as np
 import typer
 from rich.progress import track
-from typer.exceptions import TyperException
 
-from calibration.crops import CropsError, crops_of
-from calibration.int8 import MISTAKE, Subject, away, highest, subject_of
+from calibration.crops import crops_of
+from calibration.int8 import Subject, away, highest, leave, subject_of
 from engines.backends import BACKENDS
-from engines.base import Engine, EngineError
+from engines.base import Engine
 from engines.choose import load
 from engines.concept import ConceptReadout, read
 from engines.preprocess import to_tensor
-from engines.spec import Away, ManifestError, model_at
+from engines.spec import Away, model_at
 
 _MOST: Final = 1_000
 
@@ -96,8 +94,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        app(standalone_mode=False)
-    except (CropsError, EngineError, ManifestError, TyperException) as mistake:
-        print(mistake.format_message() if isinstance(mistake, TyperException) else mistake, file=sys.stderr)
-        sys.exit(MISTAKE)
+    leave(app)

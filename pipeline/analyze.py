@@ -96,7 +96,7 @@ class Analyzer:
             aligned_ns = now_ns()
             # All faces in one call.
             readouts = read(self._eyes.read(), self._networks.heads) if good else ()
-            self._finder.settle(luma, self._seen(good, affines, readouts))
+            self._finder.settle(luma, seen_by(good, affines, readouts, self._networks.crop.size_px))
         except EngineError as error:
             raise WorkerError(f"analyze: {error}", GPU_FAILED if isinstance(error, DeviceError) else 1) from error
         marks = Marks(received_ns, located_ns, aligned_ns, now_ns())
@@ -116,17 +116,6 @@ class Analyzer:
             message(each, context, value, stages_ms, t_publish_ns, wall_time)
             for each, value in zip(verdicts, smoothed, strict=True)
         ]
-
-    def _seen(
-        self, faces: Sequence[Face], affines: Sequence[Affine], readouts: Sequence[ConceptReadout]
-    ) -> dict[int, tuple[Affine, Points]]:
-        """By face, the similarity to shares of its crop, and the landmarks there."""
-        shares = np.float32(1 / self._networks.crop.size_px)
-        return {
-            face.id: (affine * shares, readout.landmarks.astype(np.float32))
-            for face, affine, readout in zip(faces, affines, readouts, strict=True)
-            if readout.landmarks is not None
-        }
 
     def _in_time(
         self, verdicts: Mapping[int, Verdict], readouts: Sequence[ConceptReadout], voice: VoiceReading | None, t_ns: int
@@ -155,6 +144,18 @@ class Analyzer:
             face.id: scored(face.id, readout, networks.concepts, networks.heads, place)
             for face, readout, place in zip(faces, readouts, places, strict=True)
         }
+
+
+def seen_by(
+    faces: Sequence[Face], affines: Sequence[Affine], readouts: Sequence[ConceptReadout], size_px: int
+) -> dict[int, tuple[Affine, Points]]:
+    """By face, the similarity to shares of its crop, and the landmarks there. size_px: of the crop."""
+    shares = np.float32(1 / size_px)
+    return {
+        face.id: (affine * shares, readout.landmarks.astype(np.float32))
+        for face, affine, readout in zip(faces, affines, readouts, strict=True)
+        if readout.landmarks is not None
+    }
 
 
 def run(cfg: LiveConfig, link: Link, stop: StopFlag) -> None:

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, settings
 
 from engines import backend_tensorrt, build, cuda
 from engines.tensorrt_compile import Compiled, Library
-from tests.engines.fake_gpu import FakeGpu, driver_of, libcuda_of, tensorrt_of
+from tests.engines.fake_gpu import FakeGpu, driver_of, libcuda_of
+from tests.engines.fake_tensorrt import tensorrt_of
 
 ROOMS_WITH_A_CLOCK = {"benchmarks", "e2e", "pipeline", "test_run_live.py"}
 
